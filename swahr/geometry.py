@@ -1,0 +1,147 @@
+"""The pixel convention, and affine maps between frames.
+
+Coordinates are continuous: an image of size (H, W) spans [0, W] x [0, H] and pixel (row j, column i) has its
+centre at (i + 0.5, j + 0.5). Resizing is then a pure scaling (and equals ``align_corners=False``), and a
+horizontal flip is ``W - x``. The half pixel appears in two places only: where COCO JSON, whose keypoints are
+pixel indices, is read or written (`POINT_FROM_INDEX`, `INDEX_FROM_POINT`), and where OpenCV wants a matrix
+between pixel indices (`warp_image`).
+
+Matrices are named target-from-source, so that products read from right to left::
+
+    map_from_image = map_from_input @ input_from_image
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float64, Shaped
+
+Alignment = Literal["centre", "official"]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """An affine map of the plane, ``x -> A x + b``, in continuous (x, y) coordinates.
+
+    Attributes:
+        matrix: ``(2, 3)`` float64, ``[A | b]``.
+    """
+
+    matrix: Float64[np.ndarray, "2 3"]
+
+    @classmethod
+    def identity(cls) -> Affine:
+        """The map that leaves every point where it is."""
+        return cls.scaling(1.0)
+
+    @classmethod
+    def scaling(cls, x: float, y: float | None = None) -> Affine:
+        """Scaling about the origin; ``y`` defaults to ``x``."""
+        return cls(np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]]))
+
+    @classmethod
+    def translation(cls, x: float, y: float) -> Affine:
+        """Translation by (x, y) pixels."""
+        return cls(np.array([[1.0, 0.0, x], [0.0, 1.0, y]]))
+
+    @classmethod
+    def rotation(cls, degrees: float) -> Affine:
+        """Rotation about the origin, clockwise as seen on an image (whose y axis points down)."""
+        c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        return cls(np.array([[c, -s, 0.0], [s, c, 0.0]]))
+
+    @classmethod
+    def horizontal_flip(cls, width: float) -> Affine:
+        """Mirror image of a picture ``width`` pixels wide: ``x -> width - x``."""
+        return cls(np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0]]))
+
+    def __matmul__(self, other: Affine) -> Affine:
+        """The map that applies ``other`` first, then ``self``."""
+        a, b = self.matrix, other.matrix
+        linear = a[:, :2] @ b[:, :2]
+        return Affine(np.concatenate([linear, a[:, :2] @ b[:, 2:] + a[:, 2:]], axis=1))
+
+    def inverse(self) -> Affine:
+        """The inverse map.
+
+        Raises:
+            ValueError: the map is singular.
+        """
+        if abs(self.area_ratio) < 1e-12:
+            raise ValueError(
+                f"expected an invertible affine map, got the singular matrix {self.matrix.tolist()}"
+            )
+        linear = np.linalg.inv(self.matrix[:, :2])
+        return Affine(np.concatenate([linear, -linear @ self.matrix[:, 2:]], axis=1))
+
+    def apply(self, points: Shaped[np.ndarray, "*n 2"]) -> Float64[np.ndarray, "*n 2"]:
+        """Map points ``(..., 2)``, (x, y), from the source to the target frame."""
+        mapped = np.asarray(points, dtype=np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return np.asarray(mapped, dtype=np.float64)
+
+    @property
+    def area_ratio(self) -> float:
+        """Signed factor by which areas grow (negative when the map mirrors)."""
+        (a, b), (c, d) = self.matrix[:, :2].tolist()
+        return float(a * d - b * c)
+
+    @property
+    def length_ratio(self) -> float:
+        """Factor by which lengths grow: the square root of the absolute area ratio."""
+        return math.sqrt(abs(self.area_ratio))
+
+
+POINT_FROM_INDEX = Affine.translation(0.5, 0.5)
+"""From pixel indices (COCO JSON, OpenCV) to continuous coordinates."""
+
+INDEX_FROM_POINT = Affine.translation(-0.5, -0.5)
+"""From continuous coordinates to pixel indices."""
+
+
+def map_from_input(stride: int, alignment: Alignment = "centre") -> Affine:
+    """From the network's input frame to the frame of a map of the given stride.
+
+    ``centre``: a pure scaling, which is what strided convolutions followed by ``align_corners=False``
+    upsampling mean. ``official``: pixel *indices* are scaled, as the published weights were trained
+    (SWAHR's and HigherHRNet's data loaders scale JSON coordinates); the half pixel does not shrink.
+    """
+    scaling = Affine.scaling(1.0 / stride)
+    return scaling if alignment == "centre" else POINT_FROM_INDEX @ scaling @ INDEX_FROM_POINT
+
+
+def fit_rectangle(source_size: tuple[int, int], target_size: tuple[int, int]) -> Affine:
+    """Scale a picture of ``source_size`` (h, w) to fit centrally into ``target_size``, keeping its shape."""
+    (source_h, source_w), (target_h, target_w) = source_size, target_size
+    factor = min(target_h / source_h, target_w / source_w)
+    shift = Affine.translation((target_w - factor * source_w) / 2, (target_h - factor * source_h) / 2)
+    return shift @ Affine.scaling(factor)
+
+
+def warp_image(
+    image: npt.NDArray[np.uint8],
+    target_from_source: Affine,
+    size: tuple[int, int],
+    *,
+    nearest: bool = False,
+    border: int = 0,
+) -> npt.NDArray[np.uint8]:
+    """Warp an image ``(H, W)`` or ``(H, W, C)`` into a frame of ``size`` (h, w).
+
+    Bilinear, or nearest neighbour for masks; outside the source the value is ``border``.
+    """
+    matrix = (INDEX_FROM_POINT @ target_from_source @ POINT_FROM_INDEX).matrix
+    warped = cv2.warpAffine(
+        image,
+        matrix,
+        (size[1], size[0]),
+        flags=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(border, border, border),
+    )
+    return np.asarray(warped, dtype=np.uint8)
