@@ -1,0 +1,53 @@
+"""Associative embedding: tags of one person alike, tags of different people apart.
+
+Newell et al., Associative Embedding: End-to-End Learning for Joint Detection and Grouping, NeurIPS 2017,
+eq. 1, in the normalisation of the official HigherHRNet and SWAHR code.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+class TagLosses(NamedTuple):
+    """Unweighted terms, per image."""
+
+    pull: Float[Tensor, " b"]
+    push: Float[Tensor, " b"]
+
+
+def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> TagLosses:
+    """Pull a person's tags to their mean, push the means of different people apart.
+
+    With t_nk the tag read at keypoint k of person n, m_n the mean over that person's keypoints and N people::
+
+        pull = 1/N sum_n mean_k (t_nk - m_n)^2
+        push = 1/2 sum_{i != j} exp(-(m_i - m_j)^2) / (N (N - 1))
+
+    One person alone gives push 0, nobody gives 0 for both. Any number of people is allowed.
+
+    Args:
+        tags: tag maps (frame: map, the coarsest).
+        tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; rows of -1 are nobody.
+    """
+    present = tag_index >= 0
+    # (b p k) -> (b k p) reads every keypoint's own map, in one gather for all people.
+    read = tags.flatten(2).gather(2, tag_index.clamp(min=0).transpose(1, 2)).transpose(1, 2)
+    counts = present.sum(dim=2)
+    is_person = counts > 0
+    people = is_person.sum(dim=1)
+    means = torch.where(present, read, 0.0).sum(dim=2) / counts.clamp(min=1)
+    deviations = torch.where(present, read - means.unsqueeze(2), 0.0)
+    spread = deviations.square().sum(dim=2) / counts.clamp(min=1)
+    pull = spread.sum(dim=1) / people.clamp(min=1)
+
+    is_pair = is_person.unsqueeze(1) & is_person.unsqueeze(2)
+    is_pair = is_pair & ~torch.eye(is_pair.shape[1], dtype=torch.bool, device=tags.device)
+    closeness = torch.exp(-(means.unsqueeze(1) - means.unsqueeze(2)).square())
+    pairs = (people * (people - 1)).clamp(min=1)
+    push = torch.where(is_pair, closeness, 0.0).sum(dim=(1, 2)) / (2 * pairs)
+    return TagLosses(pull=pull, push=push)
