@@ -1,0 +1,101 @@
+"""The loaders that Lightning's Trainer asks for."""
+
+from __future__ import annotations
+
+import cv2
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from swahr.data.dataset import EpochSampler, LabelledImages, PoseDataset, collate
+from swahr.data.source import Source
+from swahr.data.transforms import RandomAffine
+from swahr.skeleton import Skeleton
+from swahr.structures import LabelledImage, Sample
+
+
+class PoseDataModule(LightningDataModule):
+    """Training batches and validation images.
+
+    Training: augmented samples, shuffled, as `Batch`; the last incomplete batch of an epoch is dropped unless
+    it is the only one. Validation: images as they are, in order, as lists of `LabelledImage` (the predictor
+    resizes them); every process gets all of them. Needs ``Trainer(use_distributed_sampler=False)``: the
+    training sampler shares out the images itself.
+
+    Args:
+        train: images to learn from.
+        val: images to evaluate on.
+        augmentation: of training images.
+        batch_size: training samples per batch and process.
+        val_batch_size: images per validation list.
+        workers: loader processes for each of the two; 0 loads in the main process.
+        seed: of the order and the augmentation.
+
+    Raises:
+        ValueError: the two sources have different keypoints.
+    """
+
+    def __init__(
+        self,
+        train: Source,
+        val: Source,
+        augmentation: RandomAffine,
+        batch_size: int,
+        val_batch_size: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if train.skeleton.keypoints != val.skeleton.keypoints:
+            raise ValueError(
+                f"expected the same keypoints in training and validation, got "
+                f"{list(train.skeleton.keypoints)} and {list(val.skeleton.keypoints)}; use one skeleton"
+            )
+        self.train = train
+        self.val = val
+        self.augmentation = augmentation
+        self.batch_size = batch_size
+        self.val_batch_size = val_batch_size
+        self.workers = workers
+        self.seed = seed
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The skeleton of both sources."""
+        return self.train.skeleton
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Augmented batches; another order and other augmentations in every epoch."""
+        dataset = PoseDataset(self.train, self.augmentation, self.seed)
+        rank, world_size = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        )
+        sampler = EpochSampler(len(dataset), self.seed, rank, world_size)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=len(sampler) >= self.batch_size,
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=start_worker,
+        )
+
+    def val_dataloader(self) -> DataLoader[LabelledImage]:
+        """Lists of unchanged images, in the source's order."""
+        return DataLoader(
+            LabelledImages(self.val),
+            batch_size=self.val_batch_size,
+            shuffle=False,
+            collate_fn=list,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            worker_init_fn=start_worker,
+        )
+
+
+def start_worker(_: int) -> None:
+    """Keep OpenCV to one thread: workers are the parallelism, and its threads do not survive a fork."""
+    cv2.setNumThreads(0)

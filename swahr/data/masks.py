@@ -1,0 +1,39 @@
+"""Which pixels may be learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from pycocotools import mask as coco_mask
+
+
+def region_mask(segmentation: Any, box: Iterable[float], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The pixels of an annotated region. Frame: image.
+
+    Args:
+        segmentation: COCO's polygons, or run lengths (compressed or not); nothing gives the box.
+        box: x, y, width, height in pixels.
+        size: the image's (h, w).
+
+    Raises:
+        ValueError: the run lengths are of another size than the image.
+    """
+    polygons = segmentation if isinstance(segmentation, list) else []
+    runs = coco_mask.frPyObjects([p for p in polygons if len(p) >= 6], *size)
+    if isinstance(segmentation, dict):
+        if tuple(segmentation["size"]) != size:
+            raise ValueError(
+                f"expected run lengths for the image's size (h, w) = {size}, got {segmentation['size']}"
+            )
+        compressed = not isinstance(segmentation["counts"], list)
+        runs = [segmentation if compressed else coco_mask.frPyObjects(segmentation, *size)]
+    if runs:
+        return np.asarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
+    x, y, width, height = box
+    region = np.zeros(size, dtype=bool)
+    top, left = max(0, int(np.floor(y))), max(0, int(np.floor(x)))
+    region[top : max(0, int(np.ceil(y + height))), left : max(0, int(np.ceil(x + width)))] = True
+    return region
