@@ -21,15 +21,7 @@ def region_mask(segmentation: Any, box: Iterable[float], size: tuple[int, int]) 
     Raises:
         ValueError: the run lengths are of another size than the image.
     """
-    polygons = segmentation if isinstance(segmentation, list) else []
-    runs = coco_mask.frPyObjects([p for p in polygons if len(p) >= 6], *size)
-    if isinstance(segmentation, dict):
-        if tuple(segmentation["size"]) != size:
-            raise ValueError(
-                f"expected run lengths for the image's size (h, w) = {size}, got {segmentation['size']}"
-            )
-        compressed = not isinstance(segmentation["counts"], list)
-        runs = [segmentation if compressed else coco_mask.frPyObjects(segmentation, *size)]
+    runs = _run_lengths(segmentation, size)
     if runs:
         return np.asarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
     x, y, width, height = box
@@ -37,3 +29,15 @@ def region_mask(segmentation: Any, box: Iterable[float], size: tuple[int, int]) 
     top, left = max(0, int(np.floor(y))), max(0, int(np.floor(x)))
     region[top : max(0, int(np.ceil(y + height))), left : max(0, int(np.ceil(x + width)))] = True
     return region
+
+
+def _run_lengths(segmentation: Any, size: tuple[int, int]) -> list[Any]:
+    if isinstance(segmentation, dict):
+        if tuple(segmentation["size"]) != size:
+            raise ValueError(
+                f"expected run lengths for the image's size (h, w) = {size}, got {segmentation['size']}"
+            )
+        compressed = not isinstance(segmentation["counts"], list)
+        return [segmentation if compressed else coco_mask.frPyObjects(segmentation, *size)]
+    polygons = [polygon for polygon in segmentation or () if len(polygon) >= 6]
+    return list(coco_mask.frPyObjects(polygons, *size)) if polygons else []
