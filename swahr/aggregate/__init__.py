@@ -1,0 +1,5 @@
+"""Aggregation: one set of maps out of several strides, test scales and mirror images."""
+
+from swahr.aggregate.aggregator import Aggregator
+
+__all__ = ["Aggregator"]
