@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
-from swahr.data.dataset import EpochSampler, LabelledImages, PoseDataset, collate
+from swahr.data.dataset import EpochLoader, EpochSampler, LabelledImages, PoseDataset, collate
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 from swahr.skeleton import Skeleton
-from swahr.structures import LabelledImage, Sample
+from swahr.structures import LabelledImage
 
 
 class PoseDataModule(LightningDataModule):
@@ -19,8 +19,8 @@ class PoseDataModule(LightningDataModule):
 
     Training: augmented samples, shuffled, as `Batch`; the last incomplete batch of an epoch is dropped unless
     it is the only one. Validation: images as they are, in order, as lists of `LabelledImage` (the predictor
-    resizes them); every process gets all of them. Needs ``Trainer(use_distributed_sampler=False)``: the
-    training sampler shares out the images itself.
+    resizes them). Both share the images out among processes, so the Trainer needs
+    ``use_distributed_sampler=False``.
 
     Args:
         train: images to learn from.
@@ -64,14 +64,11 @@ class PoseDataModule(LightningDataModule):
         """The skeleton of both sources."""
         return self.train.skeleton
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> EpochLoader:
         """Augmented batches; another order and other augmentations in every epoch."""
         dataset = PoseDataset(self.train, self.augmentation, self.seed)
-        rank, world_size = (
-            (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-        )
-        sampler = EpochSampler(len(dataset), self.seed, rank, world_size)
-        return DataLoader(
+        sampler = EpochSampler(len(dataset), self.seed, *self._place(), done=self._samples_done)
+        return EpochLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -85,8 +82,9 @@ class PoseDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[LabelledImage]:
         """Lists of unchanged images, in the source's order."""
+        rank, world_size = self._place()
         return DataLoader(
-            LabelledImages(self.val),
+            Subset(LabelledImages(self.val), range(rank, len(self.val), world_size)),
             batch_size=self.val_batch_size,
             shuffle=False,
             collate_fn=list,
@@ -94,6 +92,16 @@ class PoseDataModule(LightningDataModule):
             persistent_workers=self.workers > 0,
             worker_init_fn=start_worker,
         )
+
+    def _place(self) -> tuple[int, int]:
+        """This process's rank, and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _samples_done(self) -> int:
+        """What this process has had of the epoch: not 0 only where a run resumes within an epoch."""
+        if self.trainer is None:
+            return 0
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready) * self.batch_size
 
 
 def start_worker(_: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
@@ -66,12 +67,20 @@ class EpochSampler(Sampler[Key]):
         seed: of the order.
         rank: of this process.
         world_size: number of processes.
+        done: says how many samples of the epoch this process has had already (a run resumed in its middle).
 
     Raises:
         ValueError: there are fewer samples than processes.
     """
 
-    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        done: Callable[[], int] = lambda: 0,
+    ) -> None:
         if length < world_size:
             raise ValueError(
                 f"expected at least one training image per process, got {length} for {world_size} processes; "
@@ -81,6 +90,7 @@ class EpochSampler(Sampler[Key]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.done = done
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -88,15 +98,35 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """The number of samples of this process."""
+        """The number of samples of this process in a whole epoch."""
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
-        """Yield the keys."""
+        """Yield the keys that are left of the epoch."""
         epoch = self.epoch
         order = np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist()
-        for index in order[self.rank : len(self) * self.world_size : self.world_size]:
+        share = order[self.rank : len(self) * self.world_size : self.world_size]
+        for index in share[self.done() :]:
             yield epoch, index
+
+
+class EpochLoader(DataLoader[Sample]):
+    """A loader that starts when its first batch is asked for.
+
+    Lightning makes the iterator before it has restored the epoch of a resumed run, and PyTorch's workers
+    would start on the first epoch's images at once.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the batches that are left of the epoch."""
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: where to resume is in Lightning's own counts. Having it tells Lightning that we can."""
+        return {}
+
+    def load_state_dict(self, _: dict[str, Any]) -> None:
+        """Nothing to restore."""
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

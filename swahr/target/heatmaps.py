@@ -68,14 +68,14 @@ class TargetEncoder:
         pixels = centre_pixels(indices, self.centre, self.alignment)
         return Targets(
             maps=tuple(self._encode(batch, stride) for stride in self.strides),
-            tag_index=flat_index(pixels, batch.visibility != ABSENT, size),
+            tag_index=flat_index(pixels, batch.visibility > ABSENT, size),
         )
 
     def _encode(self, batch: Batch, stride: int) -> MapTargets:
         size = _map_size(batch, stride)
         indices = map_indices(batch.keypoints, stride, self.alignment)
         pixels = centre_pixels(indices, self.centre, self.alignment)
-        drawn = (batch.visibility != ABSENT) & on_map(pixels, size)
+        drawn = (batch.visibility > ABSENT) & on_map(pixels, size)
         image, _, keypoint = drawn.nonzero(as_tuple=True)
         num_keypoints = drawn.shape[-1]
         heatmaps = draw_gaussians(
