@@ -1,0 +1,115 @@
+"""Render one crowd: people and objects from far to near, and the annotations that the drawing bears out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+from swahr.data.synthetic.appearance import sample_outfits
+from swahr.data.synthetic.body import INDEX, Bodies
+from swahr.data.synthetic.painter import PART_BITS, Canvas, paint_person, soft_shadow
+from swahr.data.synthetic.scenery import paint_background, paint_object
+from swahr.data.synthetic.shapes import person_shapes
+from swahr.data.synthetic.textures import texture_bank
+from swahr.data.synthetic.visibility import landmark_visibility
+from swahr.structures import ABSENT, VISIBLE
+
+_KEYPOINT_STEP = 64.0
+"""Coordinates are rounded to 1/64 pixel, so that the half pixel of COCO's JSON leaves them exact."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A rendered image and its people. Frame: image.
+
+    The first ``len(keypoints)`` rows of ``area`` and ``boxes`` belong to the labelled people; any further
+    rows belong to people too hidden to be labelled, whose pixels are False in ``valid``.
+
+    Attributes:
+        area: visible pixels.
+        boxes: around the visible pixels, (x, y, width, height).
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    keypoints: Float64[np.ndarray, "p k 2"]
+    visibility: Int64[np.ndarray, "p k"]
+    area: Float64[np.ndarray, " q"]
+    boxes: Float64[np.ndarray, "q 4"]
+    valid: Bool[np.ndarray, "H W"]
+
+
+def paint_crowd(
+    rng: np.random.Generator, bodies: Bodies, size: tuple[int, int], objects: int, clutter: int
+) -> Canvas:
+    """Paint people (ordered from far to near) and ``objects`` in front of some of them."""
+    nearest = int(np.argmax(bodies.stature)) if len(bodies) else 0
+    horizon = float(bodies.points[nearest, INDEX["neck"], 1]) if len(bodies) else size[0] / 2
+    horizon += size[0] * rng.uniform(-0.1, 0.35)
+    canvas = Canvas.on(paint_background(rng, size, horizon, clutter))
+    outfits = sample_outfits(rng, len(bodies), len(texture_bank().patterns))
+    angle = rng.uniform(-np.pi, 0.0)
+    light = rng.uniform(0.4, 1.0) * np.array([np.cos(angle), np.sin(angle)])
+    shapes = person_shapes(bodies, outfits, light)
+    hidden = rng.integers(0, max(len(bodies), 1), objects)
+    for person in range(len(bodies)):
+        _cast_shadow(canvas.image, bodies, person)
+        paint_person(canvas, shapes[person], bodies, outfits, person)
+        for _ in range(int(np.count_nonzero(hidden == person))):
+            stature = float(bodies.stature[person])
+            reach = bodies.points[person, :, :2]
+            foot = (
+                rng.uniform(*_span(reach[:, 0])),
+                rng.uniform(reach[:, 1].mean(), reach[:, 1].max() + 0.1),
+            )
+            paint_object(rng, canvas, foot, stature)
+    return canvas
+
+
+def _span(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    return float(values.min()), float(values.max()) + 1.0
+
+
+def _cast_shadow(image: npt.NDArray[np.uint8], bodies: Bodies, person: int) -> None:
+    feet = bodies.points[
+        person, [INDEX[name] for name in ("left_toe", "right_toe", "left_ankle", "right_ankle")]
+    ]
+    stature = float(bodies.stature[person])
+    centre = (float(feet[:, 0].mean()), float(feet[:, 1].max()))
+    wide = float(np.ptp(feet[:, 0])) / 2 + 0.16 * stature
+    soft_shadow(image, centre, (wide, 0.05 * stature))
+
+
+def annotate(canvas: Canvas, image: npt.NDArray[np.uint8], bodies: Bodies, landmarks: Sequence[int]) -> Scene:
+    """Label everybody of whom at least one keypoint can be seen.
+
+    ``landmarks`` are the indices of the skeleton's keypoints; ``image`` is the canvas as photographed.
+    """
+    visibility = landmark_visibility(bodies, canvas.ids)[:, landmarks]
+    keypoints = np.rint(bodies.points[:, landmarks, :2] * _KEYPOINT_STEP) / _KEYPOINT_STEP
+    keypoints = np.where(visibility[..., None] == ABSENT, 0.0, keypoints)
+    owner = canvas.ids >> PART_BITS
+    area = np.bincount(owner.ravel(), minlength=len(bodies) + 1)[1 : len(bodies) + 1].astype(np.float64)
+    labelled = (visibility == VISIBLE).any(axis=1)
+    unlabelled = ~labelled & (area > 0)
+    order = np.concatenate([np.flatnonzero(labelled), np.flatnonzero(unlabelled)])
+    return Scene(
+        image=image,
+        keypoints=keypoints[labelled],
+        visibility=visibility[labelled],
+        area=area[order],
+        boxes=_boxes(owner, order + 1),
+        valid=~np.isin(owner, np.flatnonzero(unlabelled) + 1),
+    )
+
+
+def _boxes(owner: npt.NDArray[np.uint16], labels: npt.NDArray[np.int64]) -> Float64[np.ndarray, "q 4"]:
+    boxes = np.zeros((len(labels), 4))
+    for box, label in zip(boxes, labels, strict=True):
+        shown = owner == label
+        rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+        box[:] = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
+    return boxes
