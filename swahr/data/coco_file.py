@@ -181,9 +181,9 @@ def _person(
             f"{where}: expected the id of one of the file's {len(images)} images, got image_id "
             f"{entry['image_id']!r}; add the image or drop the annotation"
         )
-    keypoints = _keypoints(entry["keypoints"], where, skeleton)
-    box = np.asarray(entry["bbox"], dtype=np.float64)
-    if box.shape != (4,) or not np.isfinite(box).all():
+    keypoints = _keypoints(_numbers(entry["keypoints"], f"{where}: 'keypoints'"), where, skeleton)
+    box = _numbers(entry["bbox"], f"{where}: 'bbox'")
+    if len(box) != 4:
         raise ValueError(
             f"{where}: expected 'bbox' to be [x, y, width, height], got {entry['bbox']}; correct it"
         )
@@ -200,7 +200,19 @@ def _person(
     return person
 
 
-def _keypoints(values: Sequence[float], where: str, skeleton: Skeleton) -> Float64[np.ndarray, "k 3"]:
+def _numbers(values: Any, where: str) -> Float64[np.ndarray, " n"]:
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError(f"{where}: expected a list of finite numbers, got {values!r}; correct it")
+    return numbers
+
+
+def _keypoints(
+    values: Float64[np.ndarray, " n"], where: str, skeleton: Skeleton
+) -> Float64[np.ndarray, "k 3"]:
     expected = 3 * skeleton.num_keypoints
     if len(values) != expected:
         raise ValueError(
@@ -208,10 +220,9 @@ def _keypoints(values: Sequence[float], where: str, skeleton: Skeleton) -> Float
             f"{skeleton.num_keypoints} keypoints of skeleton '{skeleton.name}'), got {len(values)}; "
             f"correct the annotation or the category's names"
         )
-    keypoints = np.array(values, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(keypoints).all() or not np.isin(keypoints[:, 2], (0, 1, 2)).all():
+    keypoints = values.reshape(-1, 3)
+    if not np.isin(keypoints[:, 2], (0, 1, 2)).all():
         raise ValueError(
-            f"{where}: expected finite coordinates and visibilities 0, 1 or 2, got {list(values)}; "
-            f"correct them"
+            f"{where}: expected visibilities 0, 1 or 2, got {keypoints[:, 2].tolist()}; correct them"
         )
     return keypoints

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"  # with its checksum
 
 
 def read_image(path: str | Path, *, apply_orientation: bool = True) -> UInt8[np.ndarray, "H W 3"]:
@@ -54,7 +54,7 @@ def _is_truncated(data: bytes) -> bool:
     if data.startswith(_JPEG_START):
         return data.find(_JPEG_END, _first_scan(data)) < 0
     if data.startswith(_PNG_START):
-        return _PNG_END not in data[-64:]
+        return _PNG_END not in data
     return not data
 
 

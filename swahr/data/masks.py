@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 
 
-def region_mask(segmentation: Any, box: Iterable[float], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+def region_mask(
+    segmentation: Any, box: Sequence[int | float], size: tuple[int, int]
+) -> Bool[np.ndarray, "H W"]:
     """The pixels of an annotated region. Frame: image.
 
     Args:
