@@ -151,7 +151,7 @@ def _widened(maps: Maps) -> Maps:
 
 
 def _wide(values: Tensor | None) -> Tensor | None:
-    """At least float32: squares of small errors vanish in half precision."""
-    if values is None or values.dtype == torch.float64:
-        return values
-    return values.float()
+    """At least float32, as squares of small errors vanish in half precision, and in the targets' layout."""
+    if values is None:
+        return None
+    return values.to(torch.promote_types(values.dtype, torch.float32), memory_format=torch.contiguous_format)
