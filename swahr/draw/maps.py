@@ -22,7 +22,7 @@ SCALE_COLOURS = "RdBu_r"
 WEIGHT_COLOURS = "PuOr_r"
 
 _DIMMED = 0.45  # how much of the image's brightness stays under a map
-_SUPPORT = 0.05  # heatmap value from which a pixel is taken to belong to a keypoint
+_SUPPORT = 0.1  # heatmap value from which a pixel is taken to belong to a keypoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +119,6 @@ def _at_likeliest(
     image: UInt8[np.ndarray, "H W 3"], values: Float[Tensor, "k h w"], heatmaps: Float[Tensor, "k h w"]
 ) -> tuple[Float32[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
     """Each pixel's value in the channel whose heatmap is highest there; opacity rises with the heatmap."""
-    if values.shape != heatmaps.shape:
-        raise ValueError(
-            f"expected values and heatmaps of one shape (k, h, w), got {tuple(values.shape)} and "
-            f"{tuple(heatmaps.shape)}; take both from the same stride"
-        )
     heat = _enlarge(heatmaps, image)
     likeliest = heat.argmax(0)[None]
     value = np.take_along_axis(_enlarge(values, image), likeliest, axis=0)[0]

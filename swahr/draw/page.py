@@ -27,7 +27,7 @@ def contact_sheet(
     cell_size: tuple[int, int] = (270, 360),
     footer: str = "",
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Lay pictures out in rows, left to right, each fitted into a cell with its caption above.
+    """Lay pictures out in rows, left to right, each fitted into a cell with its caption above it.
 
     Args:
         images: RGB, of any sizes.
@@ -45,24 +45,25 @@ def contact_sheet(
             f"images, {len(titles)} titles and {columns} columns"
         )
     columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    caption = _CAPTION_LINES * _LINE_HEIGHT
-    cell_h, cell_w = cell_size
-    pitch_x, pitch_y = cell_w + _MARGIN, cell_h + caption + _MARGIN
-    width = columns * pitch_x + _MARGIN
-    height = rows * pitch_y + _MARGIN + (_LINE_HEIGHT if footer else 0)
+    pictures = [_fit(image, cell_size) for image in images]
+    rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
+    tops, top = [], _MARGIN
+    for row in rows:
+        tops.append(top + _CAPTION_LINES * _LINE_HEIGHT)
+        top = tops[-1] + max(pictures[i].shape[0] for i in row) + _MARGIN
+    width = columns * (cell_size[1] + _MARGIN) + _MARGIN
+    height = top + (_LINE_HEIGHT if footer else 0)
     page = np.full((height, width, 3), 255, dtype=np.uint8)
     figure = new_figure(width, height)
-    for position, (image, title) in enumerate(zip(images, titles, strict=True)):
-        row, column = divmod(position, columns)
-        left, top = _MARGIN + column * pitch_x, _MARGIN + row * pitch_y + caption
-        fitted = _fit(image, cell_size)
-        x, y = left + (cell_w - fitted.shape[1]) // 2, top
-        page[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
-        figure.text(
-            x / width, 1 - (top - 4) / height, _wrap(title, cell_w), fontsize=_FONT_SIZE, color=INK,
-            ha="left", va="bottom", linespacing=1.15, parse_math=False,
-        )  # fmt: skip
+    for top, row in zip(tops, rows, strict=True):
+        for column, i in enumerate(row):
+            left = _MARGIN + column * (cell_size[1] + _MARGIN)
+            picture_h, picture_w = pictures[i].shape[:2]
+            page[top : top + picture_h, left : left + picture_w] = pictures[i]
+            figure.text(
+                left / width, 1 - (top - 4) / height, _wrap(titles[i], cell_size[1]), fontsize=_FONT_SIZE,
+                color=INK, ha="left", va="bottom", linespacing=1.15, parse_math=False,
+            )  # fmt: skip
     if footer:
         add_footer(figure, footer)
     # figimage neither resamples nor moves pixels, as axes would.

@@ -17,7 +17,7 @@ _LIGHTNESSES = (0.72, 0.82, 0.66)
 
 def person_colour(index: int) -> Colour:
     """The colour of the ``index``-th person: neighbours in the list lie a golden angle apart in hue."""
-    return _from_oklch(_LIGHTNESSES[index % len(_LIGHTNESSES)], 0.17, _FIRST_HUE + index * _GOLDEN_ANGLE)
+    return _from_oklch(_LIGHTNESSES[index % len(_LIGHTNESSES)], 0.19, _FIRST_HUE + index * _GOLDEN_ANGLE)
 
 
 def keypoint_colours(count: int) -> tuple[Colour, ...]:

@@ -97,24 +97,27 @@ def _compose(
     rows = -(-len(panels) // columns)
     image_h, image_w = panels[0][1].image.shape[:2]
     panel_height = round(_PANEL_WIDTH * image_h / image_w)
-    pitch = panel_height + _HEADING + _BAR_ROOM
+    tops, bottom = [], _TITLE_ROOM if title else 0
+    for row in range(rows):
+        has_bars = any(panel.limits for _, panel in panels[row * columns : (row + 1) * columns])
+        tops.append(bottom + _HEADING)
+        bottom = tops[-1] + panel_height + (_BAR_ROOM if has_bars else 6)
     width = columns * (_PANEL_WIDTH + _GAP) + _GAP
     entries = max(1, (width - 2 * _GAP) // _LEGEND_ENTRY_WIDTH)
     legend = _LEGEND_LINE * -(-len(names) // entries)
-    top = _TITLE_ROOM if title else 0
-    height = top + rows * pitch + legend + (_FOOTER_ROOM if footer else _GAP)
+    height = bottom + legend + (_FOOTER_ROOM if footer else _GAP)
 
     figure = new_figure(width, height)
     for position, (heading, overlay) in enumerate(panels):
         row, column = divmod(position, columns)
-        corner = (_GAP + column * (_PANEL_WIDTH + _GAP), top + row * pitch + _HEADING)
+        corner = (_GAP + column * (_PANEL_WIDTH + _GAP), tops[row])
         _add_panel(figure, heading, overlay, corner, panel_height)
     handles = [
         Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=name.replace("_", " "))
         for name, colour in zip(names, keypoint_colours(len(names)), strict=True)
     ]
     figure.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - (top + rows * pitch) / height),
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - bottom / height),
         ncols=min(entries, len(names)), fontsize=8, frameon=False, handlelength=1.0, borderaxespad=0.0,
     )  # fmt: skip
     if title:

@@ -16,6 +16,8 @@ _FRACTION_BITS = 4  # OpenCV's fixed-point coordinates: sixteenths of a pixel
 _LIMB_OPACITY = 0.85
 _FULL_SCORE = 0.5  # from this keypoint score on, limbs have their full width
 _WIDTH_OF_HIDDEN = 0.35
+_ANGLES = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)  # cv2.circle makes a diamond of a small one
 
 
 def draw_poses(
@@ -97,7 +99,7 @@ def _side_colours(skeleton: Skeleton, person: int) -> list[Colour]:
     left = {pair[0] for pair in skeleton.flip_pairs}
     right = {pair[1] for pair in skeleton.flip_pairs}
     return [
-        mix(base, WHITE, 0.4) if name in left else mix(base, BLACK, 0.3) if name in right else base
+        mix(base, WHITE, 0.35) if name in left else mix(base, BLACK, 0.3) if name in right else base
         for name in skeleton.keypoints
     ]
 
@@ -147,13 +149,12 @@ def _draw_dots(
     width: float,
 ) -> None:
     colours = _side_colours(skeleton, person)
+    rim = max(0.7, 0.3 * width)
     for k in np.flatnonzero(strength):
         radius = width * float(0.35 + 0.5 * strength[k])
-        centre = _fixed_point(points[k], canvas).tolist()
-        for reach, colour in ((radius + max(0.7, 0.3 * width), BLACK), (radius, colours[k])):
-            cv2.circle(
-                canvas, centre, round(reach * 2**_FRACTION_BITS), colour, -1, cv2.LINE_AA, _FRACTION_BITS
-            )
+        for reach, colour in ((radius + rim, BLACK), (radius, colours[k])):
+            disc = _fixed_point(points[k] + reach * _CIRCLE, canvas)
+            cv2.fillConvexPoly(canvas, disc, colour, cv2.LINE_AA, _FRACTION_BITS)
 
 
 def _fixed_point(
