@@ -23,11 +23,11 @@ def render_dataset(
     folder: str | Path,
     *,
     style: Style = "coco",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[], object] | None = None,
 ) -> Path:
     """Write a source's ``len()`` images to ``folder/images`` and their records to ``folder/annotations``.
 
-    ``progress`` is called with the number of images done and the total. The annotation file is written last
+    ``progress`` is called after each image. The annotation file is written last
     and in one piece, so that its presence says that the dataset is complete.
 
     Returns:
@@ -41,11 +41,11 @@ def render_dataset(
     annotations.mkdir(parents=True, exist_ok=True)
 
     def written() -> Iterator[tuple[str, Scene]]:
-        for done, (name, scene) in enumerate(source.scenes(), start=1):
+        for name, scene in source.scenes():
             _write_image(images / name, scene)
             yield name, scene
             if progress is not None:
-                progress(done, len(source))
+                progress()
 
     path = annotations / "person_keypoints.json"
     _write_json(path, dataset_records(written(), source.skeleton, style))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jaxtyping import Float64
 
 from swahr.data.synthetic.appearance import LOWER, MATERIALS, PART, SKIN, UPPER, Outfits
-from swahr.data.synthetic.body import HEAD_POINTS, HEAD_RADII, INDEX, Bodies
+from swahr.data.synthetic.body import HEAD_RADII, INDEX, Bodies
 from swahr.data.synthetic.shapes import SHADES, SHIFT, Shape, to_fixed_point
 from swahr.data.synthetic.textures import TILE, texture_bank
 
@@ -40,15 +40,14 @@ def paint_person(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: O
     """Draw one person's parts from back to front, then the weave of the clothes."""
     stature = float(bodies.stature[person])
     depths = np.array([shape.depth for shape in shapes]) - bodies.points[person, INDEX["pelvis"], 2]
-    tones = np.clip(0.98 + 0.9 * depths / stature, 0.72, 1.06)[:, None, None] * SHADES[:, None]
-    parts = [shape.part for shape in shapes]
-    colours = np.minimum(outfits.colours[person, parts][:, None] * tones, 255).tolist()
-    for shape, colour in zip(shapes, colours, strict=True):
+    tones = np.clip(0.98 + 0.9 * depths / stature, 0.72, 1.06)
+    plain = outfits.colours[person, [shape.part for shape in shapes]]
+    shaded = np.minimum(plain[:, None] * (tones[:, None] * SHADES)[..., None], 255).tolist()
+    for shape, colours in zip(shapes, shaded, strict=True):
         identity = (person + 1) << PART_BITS | shape.part
         cv2.fillConvexPoly(canvas.ids, shape.polygons[0], identity, cv2.LINE_8, SHIFT)
-        cv2.fillConvexPoly(canvas.image, shape.polygons[0], colour[0], cv2.LINE_AA, SHIFT)
-        for polygon, shade in zip(shape.polygons[1:], colour[1:], strict=False):
-            cv2.fillConvexPoly(canvas.image, polygon, shade, cv2.LINE_AA, SHIFT)
+        for polygon, step in zip(shape.polygons, shape.steps, strict=True):
+            cv2.fillConvexPoly(canvas.image, polygon, colours[step], cv2.LINE_AA, SHIFT)
         if shape.part == PART["face"]:
             _paint_face(canvas.image, bodies, outfits, person)
     if stature >= _TEXTURED_FROM:
@@ -67,7 +66,7 @@ def _paint_face(image: npt.NDArray[np.uint8], bodies: Bodies, outfits: Outfits, 
         eye = (0.42 * sign, -0.1, 0.88)
         face.dot(eye, 0.0095, (skin * 0.3 + 165).clip(0, 255))
         face.dot(eye, 0.0055, np.array([38.0, 26.0, 22.0]))
-        face.stroke((0.22 * sign, -0.3, 0.95), (0.62 * sign, -0.32, 0.74), 0.006, hair * 0.8)
+        face.stroke((0.2 * sign, -0.38, 0.9), (0.62 * sign, -0.38, 0.7), 0.004, hair * 0.8)
     if outfits.glasses[person]:
         for sign in (1.0, -1.0):
             face.dot((0.42 * sign, -0.1, 0.9), 0.015, np.array([30.0, 30.0, 34.0]))
@@ -137,8 +136,9 @@ def _weave(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: Outfits
     region = canvas.image[top:bottom, left:right]
     frame = _cloth_frame(bodies, person, (left, top))
     size = (right - left, bottom - top)
-    factors = cv2.cvtColor(_tiled(texture_bank().folds, frame, 0.6, size) >> 1, cv2.COLOR_GRAY2RGB)
-    cv2.copyTo(np.full_like(factors, _BRIGHTEST), _mask(material == SKIN), factors)
+    folds = _tiled(texture_bank().folds, frame, 0.6, size) >> 1
+    folds[material == SKIN] = _BRIGHTEST
+    factors = cv2.cvtColor(folds, cv2.COLOR_GRAY2RGB)
     for garment, which in ((UPPER, 0), (LOWER, 1)):
         if outfits.pattern[person, which] >= 0:
             pattern = texture_bank().patterns[outfits.pattern[person, which]]

@@ -95,6 +95,9 @@ def annotate(canvas: Canvas, image: npt.NDArray[np.uint8], bodies: Bodies, landm
     area = np.bincount(owner.ravel(), minlength=len(bodies) + 1)[1 : len(bodies) + 1].astype(np.float64)
     labelled = (visibility == VISIBLE).any(axis=1)
     unlabelled = ~labelled & (area > 0)
+    valid = np.ones(canvas.ids.shape, dtype=np.bool_)
+    for person in np.flatnonzero(unlabelled):
+        valid &= owner != person + 1
     order = np.concatenate([np.flatnonzero(labelled), np.flatnonzero(unlabelled)])
     return Scene(
         image=image,
@@ -102,7 +105,7 @@ def annotate(canvas: Canvas, image: npt.NDArray[np.uint8], bodies: Bodies, landm
         visibility=visibility[labelled],
         area=area[order],
         boxes=_boxes(owner, order + 1),
-        valid=~np.isin(owner, np.flatnonzero(unlabelled) + 1),
+        valid=valid,
     )
 
 

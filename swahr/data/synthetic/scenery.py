@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -13,6 +13,9 @@ from swahr.data.synthetic.shapes import SHIFT, to_fixed_point
 from swahr.data.synthetic.textures import texture_bank
 
 Picture = npt.NDArray[np.uint8]
+Outline = npt.NDArray[np.float64]
+Faces = list[tuple[Outline, float]]
+"""Convex outlines and their brightness, from back to front."""
 
 
 def paint_background(
@@ -37,16 +40,17 @@ def _clutter_place(
 
 
 def _surface(rng: np.random.Generator, size: tuple[int, int], stretch: float) -> Picture:
-    """A random crop of a random surface, turned, magnified and recoloured."""
+    """A random crop of a random surface, mirrored, magnified and recoloured."""
     surface = texture_bank().surfaces[rng.integers(len(texture_bank().surfaces))]
-    span = len(surface) * rng.uniform(0.35, 1.1) / max(size)
-    matrix = np.array([[span, 0.0, 0.0], [0.0, span * stretch, 0.0]])
-    matrix[:, 2] = rng.uniform(0, len(surface), 2)
-    if rng.random() < 0.3:
-        matrix[:, :2] = matrix[::-1, :2]
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    crop = cv2.warpAffine(surface, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(cv2.LUT(crop, _recolouring(rng, 0.45)))
+    wanted = np.array([size[0] * stretch, size[1]]) * rng.uniform(0.35, 1.0) * len(surface) / max(size)
+    high, wide = np.clip(wanted, 4, len(surface)).astype(int).tolist()
+    top, left = (int(rng.integers(0, len(surface) - extent + 1)) for extent in (high, wide))
+    crop = cv2.resize(
+        surface[top : top + high, left : left + wide], size[::-1], interpolation=cv2.INTER_LINEAR
+    )
+    if rng.random() < 0.5:
+        crop = cv2.flip(crop, 1)
+    return np.asarray(cv2.LUT(crop, _recolouring(rng, 0.3)), dtype=np.uint8)
 
 
 def _recolouring(rng: np.random.Generator, strength: float) -> Picture:
@@ -70,52 +74,75 @@ def _paint_thing(
     ids: npt.NDArray[np.uint16] | None,
     place: tuple[float, float, float],
 ) -> None:
-    """Draw a random thing at (x, y) of about ``extent`` pixels, in the picture and in the id buffer if given."""
+    """Draw a random thing of about ``extent`` pixels about (x, y), in the id buffer too if it is given."""
     x, y, extent = place
-    kinds = list(_OUTLINES)
-    outline = _OUTLINES[kinds[int(rng.integers(len(kinds)))]](rng, extent) + (x, y)
-    polygon = to_fixed_point(outline)
-    if ids is not None:
-        cv2.fillConvexPoly(ids, polygon, THING, cv2.LINE_8, SHIFT)
-    colour = rng.uniform(20, 235, 3) * (1.0 if rng.random() < 0.5 else 0.0) + rng.uniform(10, 120)
-    cv2.fillConvexPoly(image, polygon, np.minimum(colour * 0.75, 255).tolist(), cv2.LINE_AA, SHIFT)
-    centre = outline.mean(axis=0)
-    for step, tone in ((0.86, 0.95), (0.55, 1.06)):
-        inner = to_fixed_point(centre + (outline - centre) * step - 0.05 * extent * (1 - step))
-        cv2.fillConvexPoly(image, inner, np.minimum(colour * tone, 255).tolist(), cv2.LINE_AA, SHIFT)
+    faces = _THINGS[int(rng.integers(len(_THINGS)))](rng, extent)
+    muted = rng.random() < 0.5
+    colour = rng.uniform(40, 220) + (rng.normal(0, 8, 3) if muted else rng.uniform(-90, 90, 3))
+    for outline, tone in faces:
+        polygon = to_fixed_point(outline + np.array([x, y]))
+        if ids is not None:
+            cv2.fillConvexPoly(ids, polygon, THING, cv2.LINE_8, SHIFT)
+        cv2.fillConvexPoly(image, polygon, np.clip(colour * tone, 0, 255).tolist(), cv2.LINE_AA, SHIFT)
 
 
-def _box(rng: np.random.Generator, extent: float) -> npt.NDArray[np.float64]:
-    wide, high, slant = (
-        extent * rng.uniform(0.4, 1.6),
-        extent * rng.uniform(0.3, 1.0),
-        extent * rng.uniform(-0.1, 0.1),
-    )
-    return np.array([[-wide, -high], [wide, -high + slant], [wide, high], [-wide, high - slant]]) / 2
+def _rectangle(left: float, top: float, right: float, bottom: float) -> Outline:
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
 
 
-def _pole(rng: np.random.Generator, extent: float) -> npt.NDArray[np.float64]:
-    wide, high = extent * rng.uniform(0.05, 0.18), extent * rng.uniform(2.0, 5.0)
-    lean = rng.normal(0, 0.1) * high if rng.random() < 0.7 else rng.choice([-1, 1]) * high
-    return np.array([[-wide + lean, -high], [wide + lean, -high], [wide, high], [-wide, high]]) / 2
+def _box(rng: np.random.Generator, extent: float) -> Faces:
+    """A crate seen from above and one side."""
+    wide, high = extent * rng.uniform(0.25, 0.8), extent * rng.uniform(0.2, 0.5)
+    over, up = wide * rng.uniform(-0.5, 0.5), high * rng.uniform(0.1, 0.4)
+    side = wide if over > 0 else -wide
+    flank = np.array([[side, -high], [side + over, -high - up], [side + over, high - up], [side, high]])
+    lid = np.array([[-wide, -high], [-wide + over, -high - up], [wide + over, -high - up], [wide, -high]])
+    return [(flank, 0.65), (lid, 1.15), (_rectangle(-wide, -high, wide, high), 0.9)]
 
 
-def _ball(rng: np.random.Generator, extent: float) -> npt.NDArray[np.float64]:
+def _pole(rng: np.random.Generator, extent: float) -> Faces:
+    """A post or a branch, lit along its middle."""
+    wide, high = extent * rng.uniform(0.03, 0.1), extent * rng.uniform(1.0, 2.5)
+    lean = rng.normal(0, 0.06) * high if rng.random() < 0.7 else rng.choice([-1, 1]) * high
+    shape = np.array([[-wide + lean, -high], [wide + lean, -high], [wide, high], [-wide, high]])
+    middle = np.array([lean / 2, 0.0])
+    return [(middle * (1 - step) + shape * (step, 1.0), 1.2 - 0.5 * step) for step in (1.0, 0.75, 0.45)]
+
+
+def _ball(rng: np.random.Generator, extent: float) -> Faces:
     turn = np.arange(20) * np.pi / 10
-    return np.stack([np.cos(turn), rng.uniform(0.6, 1.2) * np.sin(turn)], axis=1) * extent * 0.4
+    disc = np.stack([np.cos(turn), rng.uniform(0.7, 1.1) * np.sin(turn)], axis=1) * extent * 0.35
+    towards_light = np.array([rng.uniform(-0.3, 0.3), -0.3]) * extent * 0.35
+    return [
+        (disc * step + towards_light * (1 - step), 1.2 - 0.55 * step**2) for step in (1, 0.92, 0.8, 0.6, 0.35)
+    ]
 
 
-def _shard(rng: np.random.Generator, extent: float) -> npt.NDArray[np.float64]:
-    turn = np.sort(rng.uniform(0, 2 * np.pi, 6))
-    return np.stack([np.cos(turn), np.sin(turn)], axis=1) * extent * rng.uniform(0.4, 0.7, (1, 2))
+def _table(rng: np.random.Generator, extent: float) -> Faces:
+    wide, high, leg = extent * rng.uniform(0.4, 0.9), extent * rng.uniform(0.3, 0.5), extent * 0.035
+    legs = [_rectangle(x - leg, -high, x + leg, high) for x in np.linspace(-0.9, 0.9, 4) * wide]
+    depth = high * rng.uniform(0.15, 0.5)
+    top = np.array(
+        [[-wide * 0.85, -high - depth], [wide * 0.85, -high - depth], [wide, -high], [-wide, -high]]
+    )
+    edge = _rectangle(-wide, -high, wide, -high + 2 * leg)
+    return [*((shape, 0.6) for shape in legs), (top, 1.1), (edge, 0.75)]
 
 
-_OUTLINES: Mapping[str, Callable[[np.random.Generator, float], npt.NDArray[np.float64]]] = {
-    "box": _box,
-    "pole": _pole,
-    "ball": _ball,
-    "shard": _shard,
-}
+def _bush(rng: np.random.Generator, extent: float) -> Faces:
+    turn = np.arange(8) * np.pi / 4
+    leaf = np.stack([np.cos(turn), 0.45 * np.sin(turn)], axis=1) * extent * 0.12
+    faces = []
+    for angle, distance, tone in zip(
+        rng.uniform(0, np.pi, 26), np.sqrt(rng.random(26)), np.sort(rng.uniform(0.5, 1.2, 26)), strict=True
+    ):
+        c, s = np.cos(angle), np.sin(angle)
+        centre = 0.4 * extent * distance * np.array([np.cos(7 * angle), np.sin(7 * angle)])
+        faces.append((leaf @ np.array([[c, s], [-s, c]]) + centre, float(tone)))
+    return faces
+
+
+_THINGS: tuple[Callable[[np.random.Generator, float], Faces], ...] = (_box, _pole, _ball, _table, _bush)
 
 
 def photograph(

@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64
 
-from swahr.data.synthetic.appearance import PART, PARTS, Outfits
+from swahr.data.synthetic.appearance import PART, Outfits
 from swahr.data.synthetic.body import HEAD_RADII, INDEX, Bodies
 
 SHIFT = 4  # OpenCV draws with this many fractional bits
 _ARC = np.linspace(0.0, 1.0, 7)
 _CIRCLE = np.stack([np.cos(np.arange(14) * np.pi / 7), np.sin(np.arange(14) * np.pi / 7)], axis=1)
-SHADES = np.array([0.66, 0.84, 0.98, 1.09])
-_SHRINK = np.array([1.0, 0.88, 0.64, 0.34])
-_TOWARDS_LIGHT = np.array([0.0, 0.06, 0.2, 0.36])
+_SHRINK = np.array([1.0, 0.95, 0.87, 0.76, 0.62, 0.44, 0.24])
+SHADES = 0.7 + 0.38 * np.sqrt(1.0 - _SHRINK**2)  # a matt cylinder lit from the viewer's side
+_TOWARDS_LIGHT = 0.42 * (1.0 - _SHRINK)
+_FEW, _SOME, _ALL = ([0, 3], [0, 2, 4, 6], list(range(len(_SHRINK))))  # steps for parts of 1, 3 or 8 pixels
+_HEM = 0.3  # sleeves and trouser legs end almost straight
 
 Polygon = npt.NDArray[np.int32]
 
@@ -28,8 +30,8 @@ _LIMB_TABLE = (
     ("forearm", "elbow", "wrist", 0.024, 0.016, None, 0.024),
     ("cuff", "elbow", "wrist", 0.030, 0.024, "cuff", 0.026),
     ("hand", "wrist", "hand", 0.018, 0.014, None, 0.025),
-    ("thigh", "hip", "knee", 0.049, 0.032, None, -0.012),
-    ("breeches", "hip", "knee", 0.055, 0.042, "breeches", -0.008),
+    ("thigh", "hip", "knee", 0.049, 0.032, None, -0.006),
+    ("breeches", "hip", "knee", 0.055, 0.042, "breeches", -0.004),
     ("shin", "knee", "ankle", 0.035, 0.020, None, -0.006),
     ("trouser", "knee", "ankle", 0.041, 0.034, "trouser", -0.004),
     ("foot", "ankle", "toe", 0.024, 0.017, None, 0.0),
@@ -41,16 +43,24 @@ _TO = [INDEX[f"{side}_{row[2]}"] for side, *row in _ROWS]
 _RADII = np.array([row[3:5] for _, *row in _ROWS])
 _COVER = [row[5] for _, *row in _ROWS]
 _BIAS = np.array([row[6] for _, *row in _ROWS])
-_HULL_BIAS = {"chest": 0.0, "pelvis": -0.006, "skirt": 0.03}
+_HULL_BIAS = {"chest": 0.0, "pelvis": -0.01, "skirt": 0.03}
 _HEAD_BIAS = 0.034
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """One part as it is drawn: nested polygons, outermost first, in OpenCV's fixed point."""
+    """One part as it is drawn.
+
+    Attributes:
+        part: index among `PARTS`.
+        polygons: nested outlines ``(levels, points, 2)``, outermost first, in OpenCV's fixed point.
+        steps: which of `SHADES` each has.
+        depth: greater is nearer to the viewer, in pixels.
+    """
 
     part: int
-    polygons: tuple[Polygon, ...]
+    polygons: Polygon
+    steps: list[int]
     depth: float
 
 
@@ -80,12 +90,12 @@ def _limb_shapes(bodies: Bodies, outfits: Outfits, light: np.ndarray) -> list[li
     start, end = bodies.points[:, _FROM], bodies.points[:, _TO]
     end = start + cover[..., None] * (end - start)
     near, far = size * _RADII[:, 0], size * (_RADII[:, 0] + cover * (_RADII[:, 1] - _RADII[:, 0]))
-    outlines = _capsules(start[..., :2], end[..., :2], near, far, light)
+    flat = np.where(cover < 1.0, _HEM, 1.0)
+    outlines = _capsules(start[..., :2], end[..., :2], near, far, light, flat)
     depth = (start[..., 2] + end[..., 2]) / 2 + bodies.stature[:, None] * _BIAS
-    levels = np.where(near < 2.0, 2, np.where(near < 4.0, 3, 4))
     return [
         [
-            Shape(part, tuple(outlines[p, i, : levels[p, i]]), float(depth[p, i]))
+            _shape(part, outlines[p, i], float(depth[p, i]), float(near[p, i]))
             for i, part in enumerate(_LIMB_PART)
             if cover[p, i] > 0
         ]
@@ -93,19 +103,34 @@ def _limb_shapes(bodies: Bodies, outfits: Outfits, light: np.ndarray) -> list[li
     ]
 
 
+def _shape(part: int, outlines: Polygon, depth: float, radius: float) -> Shape:
+    """Keep as many shading steps as a part of this radius (pixels) can show."""
+    steps = _FEW if radius < 2.5 else _SOME if radius < 8 else _ALL
+    return Shape(part, outlines[steps], steps, depth)
+
+
 def _capsules(
-    start: np.ndarray, end: np.ndarray, near: np.ndarray, far: np.ndarray, light: np.ndarray
-) -> npt.NDArray[np.int32]:
-    """Outlines (p, n, levels, points, 2) around two discs, shrunk about the axis and moved to the light."""
+    start: np.ndarray, end: np.ndarray, near: np.ndarray, far: np.ndarray, light: np.ndarray, flat: np.ndarray
+) -> Polygon:
+    """Outlines (p, n, levels, points, 2) around two discs, shrunk towards the axis and moved to the light.
+
+    Inner outlines reach as far along the axis as the outermost, so that the limbs of a chain merge; ``flat``
+    (p, n) squashes the far cap along the axis.
+    """
     axis = end - start
     length = np.maximum(np.hypot(axis[..., 0], axis[..., 1]), 1e-6)
-    heading = np.arctan2(axis[..., 1], axis[..., 0])[..., None]
+    ahead = axis / length[..., None]
+    aside = np.stack([-ahead[..., 1], ahead[..., 0]], axis=-1)
     half = np.arccos(np.clip((near - far) / length, -1.0, 1.0))[..., None]
-    around_end = heading - half + 2 * half * _ARC
-    around_start = heading + half + 2 * (np.pi - half) * _ARC
+    ends = ((end, far, half * (2 * _ARC - 1), flat), (start, near, half + 2 * (np.pi - half) * _ARC, None))
     discs = []
-    for centre, radius, angle in ((end, far, around_end), (start, near, around_start)):
-        rim = np.stack([np.cos(angle), np.sin(angle)], axis=-1)[:, :, None] * _SHRINK[:, None, None]
+    for centre, radius, angle, squash in ends:
+        along, across = np.cos(angle)[:, :, None], np.sin(angle)[:, :, None] * _SHRINK[:, None]
+        reach = np.where(along > 0, 1.0, -1.0) * (1.0 - _SHRINK[:, None])
+        along = along * _SHRINK[:, None] + reach
+        if squash is not None:
+            along = along * squash[:, :, None, None]
+        rim = along[..., None] * ahead[:, :, None, None] + across[..., None] * aside[:, :, None, None]
         rim = rim + (_TOWARDS_LIGHT[:, None] * light)[:, None]
         discs.append(centre[:, :, None, None] + radius[:, :, None, None, None] * rim)
     return to_fixed_point(np.concatenate(discs, axis=-2))
@@ -119,7 +144,7 @@ def _hull(
     centre = outline.mean(axis=0)
     nested = centre + (outline - centre) * _SHRINK[:, None, None]
     nested = nested + radius * (_TOWARDS_LIGHT[:, None] * light)[:, None]
-    return Shape(part, tuple(to_fixed_point(nested)[: 4 if radius > 4 else 2]), depth)
+    return _shape(part, to_fixed_point(nested), depth, radius)
 
 
 def _trunk_shapes(bodies: Bodies, outfits: Outfits, person: int, light: np.ndarray) -> list[Shape]:
@@ -152,8 +177,10 @@ def _trunk_shapes(bodies: Bodies, outfits: Outfits, person: int, light: np.ndarr
 def _limb_like_neck(points: np.ndarray, thick: float, light: np.ndarray, stature: float) -> Shape:
     ends = points[[INDEX["neck"], INDEX["head_centre"]]]
     radius = np.full((1, 1), 0.027 * thick)
-    outline = _capsules(ends[None, None, 0, :2], ends[None, None, 1, :2], radius, radius, light)
-    return Shape(PART["neck"], tuple(outline[0, 0, :2]), float(ends[0, 2]) - 0.02 * stature)
+    outline = _capsules(
+        ends[None, None, 0, :2], ends[None, None, 1, :2], radius, radius, light, np.ones((1, 1))
+    )
+    return _shape(PART["neck"], outline[0, 0], float(ends[0, 2]) - 0.02 * stature, float(radius[0, 0]))
 
 
 def _balls(
@@ -214,10 +241,10 @@ def _head_shapes(bodies: Bodies, outfits: Outfits, person: int, light: np.ndarra
     shapes += _cap_hull(PART["face"], bodies, person, face, front + 0.002 * stature, light)
     for name in ("left_ear", "right_ear"):
         ear = bodies.points[person, INDEX[name]]
-        before = 0.001 if ear[2] > centre[2] - 0.3 * HEAD_RADII[0] * size else -0.002
+        before = 0.003 if ear[2] > centre[2] - 0.3 * HEAD_RADII[0] * size else -0.003
         if outfits.hair[person] == 0:
             circle = ear[:2] + 0.012 * size * _CIRCLE * (0.8, 1.25)
-            shapes.append(_hull(PART[name], circle, front + 2 * before * stature, light, 0.012 * size))
+            shapes.append(_hull(PART[name], circle, front + before * stature, light, 0.012 * size))
     if outfits.hat[person]:
         brim = _about_x(_cap(np.deg2rad(88.0)), -168.0) * 1.1
         shapes += _cap_hull(PART["hat"], bodies, person, brim, front + 0.006 * stature, light)
@@ -233,9 +260,7 @@ def _hanging_hair(bodies: Bodies, outfits: Outfits, person: int, light: np.ndarr
     torso_down = bodies.points[person, INDEX["spine"]] - bodies.points[person, INDEX["neck"]]
     torso_down = torso_down / max(float(np.linalg.norm(torso_down)), 1e-6)
     tip = root + float(outfits.hair[person]) * stature * torso_down
+    tip = tip - 0.03 * size * rotation[:, 2]
     circles = np.concatenate([root[:2] + 0.05 * size * _CIRCLE, tip[:2] + 0.046 * size * _CIRCLE])
-    depth = float(root[2]) + stature * (0.03 - 0.06 * float(rotation[2, 2]))
+    depth = float(root[2]) - stature * (0.005 + 0.075 * float(rotation[2, 2]))
     return _hull(PART["hair"], circles, depth, light, 0.05 * size)
-
-
-assert len(PARTS) < 64  # noqa: S101 - the id buffer keeps six bits for the part

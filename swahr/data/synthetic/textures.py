@@ -40,7 +40,7 @@ def texture_bank() -> TextureBank:
     makers = (_ramp_surface, _wood, _bricks, _panels, _foliage, _bokeh)
     surfaces = tuple(make(rng) for make in makers for _ in range(_SURFACES_PER_KIND))
     grain = np.clip(rng.normal(128, 40, (_GRAIN, _GRAIN, 3)), 0, 255).astype(np.uint8)
-    folds = _to_gray(128 + 26 * _cloud(rng, TILE, (6, 12, 24)) + 8 * _cloud(rng, TILE, (64, 128)))
+    folds = _to_gray(128 + 13 * _cloud(rng, TILE, (6, 12, 24)) + 5 * _cloud(rng, TILE, (64, 128)))
     ramp = np.linspace(-1, 1, 64)
     radius = np.hypot(ramp[:, None], ramp)
     glow = _to_gray(255 * np.clip(1 - radius, 0, 1) ** 1.2)
@@ -82,14 +82,15 @@ def _patterns(rng: np.random.Generator) -> tuple[Gray, ...]:
         _to_gray(90 + 60 * _cloud(rng, TILE, (16, 64, 128))),
         _to_gray(80 * (2 + np.sin(9 * x) + np.sin(9 * y)) / 2),
     ]
-    return tuple(cv2.GaussianBlur(tile, (3, 3), 0) for tile in (*hard, *soft))
+    return tuple(np.asarray(cv2.GaussianBlur(tile, (3, 3), 0), np.uint8) for tile in (*hard, *soft))
 
 
 def _colours(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    hsv = np.stack(
-        [rng.uniform(0, 180, count), rng.uniform(10, 130, count), rng.uniform(50, 235, count)], axis=1
-    )
-    return cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0].astype(np.float64)
+    """Related colours: hues near one another, of moderate saturation."""
+    hue = rng.choice([15, 25, 45, 60, 105, rng.uniform(0, 180)]) + rng.normal(0, 9, count)
+    saturation = rng.uniform(0, 130) * rng.uniform(0.5, 1.0, count)
+    hsv = np.stack([hue % 180, saturation, rng.uniform(45, 235, count)], axis=1)
+    return np.asarray(cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0], dtype=np.float64)
 
 
 def _colourise(rng: np.random.Generator, noise: np.ndarray, steps: int = 3) -> Colour:
