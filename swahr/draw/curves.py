@@ -26,8 +26,8 @@ _SMOOTHING_SPAN = 0.04  # of the whole run, for the exponential moving average
 def draw_curves(metrics_csv: str | Path, folder: str | Path, *, footer: str = "") -> list[Path]:
     """Draw loss and accuracy curves.
 
-    ``losses.png``: every ``train/`` column against the optimiser step, raw (faint) and smoothed, log axis.
-    ``accuracy.png``: every ``val/`` column (AP, AR and their variants, as fractions).
+    ``loss.png``: every ``train/`` column against the optimiser step, raw (faint) and smoothed, log axis.
+    ``ap.png``: every ``val/`` column (AP, AR and their variants, as fractions).
     A figure without data is not drawn.
 
     Args:
@@ -54,10 +54,10 @@ def draw_curves(metrics_csv: str | Path, folder: str | Path, *, footer: str = ""
         )
     written = []
     if losses:
-        written.append(write_image(Path(folder) / "losses.png", render(_loss_figure(losses, footer))))
+        written.append(write_image(Path(folder) / "loss.png", render(_loss_figure(losses, footer))))
     if accuracies:
         written.append(
-            write_image(Path(folder) / "accuracy.png", render(_accuracy_figure(accuracies, footer)))
+            write_image(Path(folder) / "ap.png", render(_accuracy_figure(accuracies, footer)))
         )
     return written
 

@@ -67,7 +67,7 @@ def test_metrics_are_read_without_the_empty_cells(tmp_path: Path) -> None:
 def test_curves_are_drawn_into_the_folder(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(METRICS)
     written = draw_curves(tmp_path / "metrics.csv", tmp_path / "figures", footer="commit")
-    assert [path.name for path in written] == ["losses.png", "accuracy.png"]
+    assert [path.name for path in written] == ["loss.png", "ap.png"]
     for path in written:
         picture = cv2.imread(str(path))
         assert picture.shape == (600, 1000, 3)
@@ -76,7 +76,7 @@ def test_curves_are_drawn_into_the_folder(tmp_path: Path) -> None:
 
 def test_curves_of_a_run_that_never_validated(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,0,0.0\n0,1,1.0\n")
-    assert [path.name for path in draw_curves(tmp_path / "metrics.csv", tmp_path)] == ["losses.png"]
+    assert [path.name for path in draw_curves(tmp_path / "metrics.csv", tmp_path)] == ["loss.png"]
 
 
 @pytest.mark.parametrize("content", ["", "epoch,step\n0,1\n", "a,b\n1,2\n"])
