@@ -124,7 +124,7 @@ class CocoSource:
             if not person.is_taught:
                 try:
                     valid &= ~region_mask(person.segmentation, person.entry["bbox"], record.size)
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError, KeyError, RuntimeError) as error:
                     raise ValueError(
                         f"{self._path}: annotation {person.entry['id']!r} has a segmentation that cannot be "
                         f"drawn ({error}); correct or remove it"

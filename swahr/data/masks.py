@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from faster_coco_eval.core import mask as coco_mask
 from jaxtyping import Bool
-from pycocotools import mask as coco_mask
 
 
 def region_mask(

@@ -107,7 +107,7 @@ class RandomAffine:
             input_size=self.input_size,
             rotation=rng.uniform(-self.rotation, self.rotation),
         )
-        return Affine.horizontal_flip(self.input_size) @ window if rng.random() < self.flip else window
+        return Affine.horizontal_flip(float(self.input_size)) @ window if rng.random() < self.flip else window
 
 
 def transform_annotations(
