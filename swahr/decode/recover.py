@@ -12,7 +12,7 @@ from torch import Tensor
 from swahr.decode.subpixel import quarter_offset
 from swahr.structures import Groups
 
-_CHUNK_ELEMENTS = 1 << 23  # map values handled at once: 32 MiB in float32
+_CHUNK_ELEMENTS = 1 << 20  # map values handled at once: 4 MiB, which caches hold
 
 
 class KeypointRecovery:
@@ -38,15 +38,15 @@ class KeypointRecovery:
         person, keypoint = np.nonzero(~groups.present)
         if not self.enabled or not len(person):
             return groups
-        wanted = torch.from_numpy(groups.tag[person]).to(tags)
+        wanted = torch.from_numpy(groups.tag[person]).to(tags.dtype).to(tags.device)
         index = _best_places(heatmaps, tags, torch.from_numpy(keypoint).to(heatmaps.device), wanted)
         heat = heatmaps[tuple(index.unbind(1))]
         centre = index[:, [2, 1]].to(heat.dtype) + 0.5
         found = (heat > self.threshold).cpu().numpy()
         filled = (person[found], keypoint[found])
         positions, scores, present = groups.positions.copy(), groups.scores.copy(), groups.present.copy()
-        positions[filled] = (centre + quarter_offset(heatmaps, index)).double().cpu().numpy()[found]
-        scores[filled] = heat.double().cpu().numpy()[found]
+        positions[filled] = (centre + quarter_offset(heatmaps, index)).cpu().double().numpy()[found]
+        scores[filled] = heat.cpu().double().numpy()[found]
         present[filled] = True
         return replace(groups, positions=positions, scores=scores, present=present)
 
@@ -59,11 +59,14 @@ def _best_places(
 ) -> Int64[Tensor, "n 3"]:
     """For each wanted tag the best (keypoint, y, x), a bounded number of maps at a time."""
     width = heatmaps.shape[2]
-    chunk = max(1, _CHUNK_ELEMENTS // tags[0].numel())
+    chunk = max(1, _CHUNK_ELEMENTS // heatmaps[0].numel())
+    planes = tags.movedim(3, 0).contiguous()
     best = []
     for start in range(0, len(keypoint), chunk):
         types, means = keypoint[start : start + chunk], wanted[start : start + chunk]
-        distance = (tags[types] - means[:, None, None]).square_().sum(dim=3).sqrt_()
-        best.append((heatmaps[types] - distance.round_()).flatten(1).argmax(dim=1))
+        squared = torch.zeros_like(heatmaps[types])
+        for plane, mean in zip(planes, means.T, strict=True):
+            squared += (plane[types] - mean[:, None, None]).square_()
+        best.append((heatmaps[types] - squared.sqrt_().round_()).flatten(1).argmax(dim=1))
     place = torch.cat(best)
     return torch.stack([keypoint, place.div(width, rounding_mode="floor"), place % width], dim=1)

@@ -164,7 +164,7 @@ class SubpixelRefiner:
         if self.method != "quarter":
             offset = self._dark_offset(heatmaps, index, scale_maps, fallback=offset)
         positions = groups.positions.copy()
-        positions[person, keypoint] = cell + 0.5 + offset.double().cpu().numpy()
+        positions[person, keypoint] = cell + 0.5 + offset.cpu().double().numpy()
         return replace(groups, positions=positions)
 
     def _dark_offset(

@@ -1,0 +1,106 @@
+"""Peaks: local maxima of heatmaps."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swahr.geometry import Affine
+from swahr.grouping import PeakExtractor
+from swahr.structures import DenseMaps
+
+_spec = importlib.util.spec_from_file_location("grouping_reference", Path(__file__).with_name("reference.py"))
+reference = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(reference)
+
+
+def dense(heatmaps: torch.Tensor, tag_dimensions: int = 1) -> DenseMaps:
+    tags = torch.arange(heatmaps.numel() * tag_dimensions, dtype=torch.float32)
+    return DenseMaps(
+        heatmaps=heatmaps,
+        tags=tags.reshape(*heatmaps.shape, tag_dimensions),
+        scales=None,
+        map_from_image=(Affine.identity(),) * len(heatmaps),
+    )
+
+
+def test_convention_a_peak_lies_at_its_pixels_centre():
+    heatmaps = torch.zeros(1, 1, 8, 9)
+    heatmaps[0, 0, 2, 6] = 0.7
+    peaks = PeakExtractor(max_people=3)(dense(heatmaps))
+    assert peaks.positions[0, 0, 0].tolist() == [6.5, 2.5]
+    assert peaks.scores[0, 0].tolist() == pytest.approx([0.7, 0, 0])
+    assert peaks.tags[0, 0, 0].tolist() == [2 * 9 + 6]
+
+
+def test_a_neighbour_within_the_window_is_suppressed():
+    heatmaps = torch.zeros(1, 1, 12, 12)
+    heatmaps[0, 0, 5, 5], heatmaps[0, 0, 5, 7], heatmaps[0, 0, 5, 8] = 0.9, 0.8, 0.7
+    wide = PeakExtractor(window=5, max_people=4)(dense(heatmaps))
+    narrow = PeakExtractor(window=3, max_people=4)(dense(heatmaps))
+    assert (wide.scores > 0).sum() == 1
+    assert (narrow.scores > 0).sum() == 2
+
+
+def test_every_pixel_of_a_plateau_is_a_peak():
+    heatmaps = torch.zeros(1, 1, 10, 10)
+    heatmaps[0, 0, 4, 4:6] = 0.5
+    assert (PeakExtractor()(dense(heatmaps)).scores > 0).sum() == 2
+
+
+def test_heat_at_the_threshold_is_no_peak():
+    heatmaps = torch.zeros(1, 1, 10, 10)
+    heatmaps[0, 0, 4, 4] = 0.25
+    assert (PeakExtractor(threshold=0.25)(dense(heatmaps)).scores == 0).all()
+
+
+def test_a_map_smaller_than_the_number_of_people():
+    peaks = PeakExtractor(max_people=30)(dense(torch.rand(2, 3, 2, 4), tag_dimensions=2))
+    assert peaks.positions.shape == (2, 3, 8, 2)
+    assert peaks.tags.shape == (2, 3, 8, 2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31), st.sampled_from([3, 5, 7]), st.integers(5, 14), st.integers(5, 14))
+def test_equals_the_slow_reference(seed: int, window: int, h: int, w: int):
+    heatmaps = torch.rand(2, 2, h, w, generator=torch.Generator().manual_seed(seed))
+    peaks = PeakExtractor(window=window, max_people=25, threshold=0.3)(dense(heatmaps))
+    for image in range(2):
+        for keypoint in range(2):
+            expected = reference.peaks_of_map(heatmaps[image, keypoint].numpy(), window, 0.3)
+            scores = peaks.scores[image, keypoint]
+            found = [
+                (float(score), int(x), int(y))
+                for score, (x, y) in zip(scores, peaks.positions[image, keypoint].tolist(), strict=True)
+                if score > 0
+            ]
+            assert found == expected
+
+
+@pytest.mark.parametrize("case", ["p30_t2", "spurious", "borders", "nms3", "crowd14_p15_close"])
+def test_golden_peaks(golden_dir: Path, case: str):
+    golden = np.load(golden_dir / "d_group.npz")
+    maps = DenseMaps(
+        heatmaps=torch.from_numpy(golden[f"{case}/det"]),
+        tags=torch.from_numpy(golden[f"{case}/tag"]),
+        scales=None,
+        map_from_image=(Affine.identity(),),
+    )
+    peaks = PeakExtractor(window=3 if case == "nms3" else 5)(maps)
+    counted = golden[f"{case}/topk_val"] > 0.1
+    assert (peaks.scores.numpy() > 0).tolist() == counted.tolist()
+    assert (peaks.scores.numpy()[counted] == golden[f"{case}/topk_val"][counted]).all()
+    assert (peaks.positions.numpy()[counted] - 0.5 == golden[f"{case}/topk_loc"][counted]).all()
+    assert (peaks.tags.numpy()[counted] == golden[f"{case}/topk_tag"][counted]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [({"window": 4}, "odd window"), ({"max_people": 0}, "max_peop")]
+)
+def test_bad_settings(values: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        PeakExtractor(**values)
