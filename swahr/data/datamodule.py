@@ -11,7 +11,7 @@ from swahr.data.dataset import EpochLoader, EpochSampler, LabelledImages, PoseDa
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 from swahr.skeleton import Skeleton
-from swahr.structures import LabelledImage
+from swahr.structures import Batch, LabelledImage
 
 
 class PoseDataModule(LightningDataModule):
@@ -92,6 +92,12 @@ class PoseDataModule(LightningDataModule):
             persistent_workers=self.workers > 0,
             worker_init_fn=start_worker,
         )
+
+    def transfer_batch_to_device(
+        self, batch: Batch | list[LabelledImage], device: torch.device, dataloader_idx: int
+    ) -> Batch | list[LabelledImage]:
+        """Move training batches; validation images stay on the CPU until they are warped."""
+        return batch.to(device) if isinstance(batch, Batch) else batch
 
     def _place(self) -> tuple[int, int]:
         """This process's rank, and the number of processes."""

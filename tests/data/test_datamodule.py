@@ -1,0 +1,149 @@
+"""The loaders: reproducible whatever the workers, exact on resuming, clear about damaged files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from swahr.data import CocoSource, PoseDataModule, RandomAffine, Source
+from swahr.skeleton import COCO
+from swahr.structures import Batch, LabelledImage
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # inside Lightning
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _opencv_threads() -> Any:
+    """Worker processes inherit this one's; it must not change here."""
+    before = cv2.getNumThreads()
+    yield
+    assert cv2.getNumThreads() == before
+
+
+@pytest.fixture
+def make_module(numbered_source: Any) -> Callable[..., PoseDataModule]:
+    def make(workers: int = 0, train: Source | None = None, batch_size: int = 3) -> PoseDataModule:
+        return PoseDataModule(
+            train=train or numbered_source(10),
+            val=numbered_source(7),
+            augmentation=RandomAffine(input_size=16),
+            batch_size=batch_size,
+            val_batch_size=4,
+            workers=workers,
+            seed=5,
+        )
+
+    return make
+
+
+def test_batches_do_not_depend_on_the_workers(make_module: Callable[..., PoseDataModule]) -> None:
+    batches = [list(make_module(workers).train_dataloader()) for workers in (0, 2)]
+    assert len(batches[0]) == len(batches[1]) == 3  # the incomplete fourth is dropped
+    for a, b in zip(*batches, strict=True):
+        assert a.image_ids == b.image_ids
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.keypoints, b.keypoints)
+
+
+def test_incomplete_batch_is_kept_when_it_is_the_only_one(make_module: Callable[..., PoseDataModule]) -> None:
+    assert [len(batch) for batch in make_module(batch_size=20).train_dataloader()] == [10]
+
+
+def test_validation_images_are_unchanged_and_in_order(make_module: Callable[..., PoseDataModule]) -> None:
+    module = make_module()
+    lists = list(module.val_dataloader())
+    assert [[labelled.image_id for labelled in images] for images in lists] == [[0, 1, 2, 3], [4, 5, 6]]
+    assert lists[0][0].image.shape == (40, 50, 3)
+
+
+def test_sources_of_different_skeletons(numbered_source: Any) -> None:
+    class CocoPeople(numbered_source):  # type: ignore[misc]
+        skeleton = COCO
+
+    with pytest.raises(ValueError, match=r"same keypoints in training and validation.*use one skeleton"):
+        PoseDataModule(numbered_source(3), CocoPeople(3), RandomAffine(16), 1, 1, 0, 0)
+
+
+def test_damaged_image_in_a_worker_is_named(
+    content: dict[str, Any], write_coco: Callable[..., tuple[Path, Path]], make_module: Any
+) -> None:
+    path, images = write_coco(content)
+    for image in images.rglob("*.png"):
+        image.write_bytes(image.read_bytes()[:30])
+    loader = make_module(workers=1, train=CocoSource(path, images)).train_dataloader()
+    with pytest.raises(ValueError, match=r"\.png: expected a whole image.*fetch it again"):
+        next(iter(loader))
+
+
+class _Recorder(LightningModule):
+    """Writes down which images it is given, and fails at a chosen step."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.fail_at = fail_at
+        self.seen: list[tuple[int, tuple[int, ...], float]] = []
+        self.validated: list[int] = []
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        if self.global_step == self.fail_at:
+            raise KeyError("interrupted")
+        self.seen.append((self.current_epoch, batch.image_ids, float(batch.images.float().mean())))
+        return self.weight.square()
+
+    def validation_step(self, images: list[LabelledImage], _: int) -> None:
+        self.validated += [labelled.image_id for labelled in images]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        _ = self.trainer.estimated_stepping_batches  # starts the loaders early, as schedules do
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class _SaveOnException(Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+def _fit(module: _Recorder, data: PoseDataModule, folder: Path, ckpt: Path | None = None) -> list[Any]:
+    trainer = Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=[_SaveOnException(folder / "interrupted.ckpt")],
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt, weights_only=False if ckpt else None)
+    return module.seen
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("fail_at", [1, 3, 7])  # three batches an epoch: within, between and within
+def test_resumed_run_sees_what_an_uninterrupted_one_sees(
+    make_module: Callable[..., PoseDataModule], tmp_path: Path, workers: int, fail_at: int
+) -> None:
+    recorder = _Recorder()
+    whole = _fit(recorder, make_module(0), tmp_path)
+    assert recorder.validated == [*range(7)] * 4
+    assert [epoch for epoch, _, _ in whole] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert len({ids for _, ids, _ in whole}) == 12
+    broken = _Recorder(fail_at)
+    with pytest.raises(KeyError, match="interrupted"):
+        _fit(broken, make_module(workers), tmp_path)
+    resumed = _fit(_Recorder(), make_module(workers), tmp_path, tmp_path / "interrupted.ckpt")
+    assert broken.seen + resumed == whole
