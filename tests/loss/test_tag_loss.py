@@ -1,0 +1,96 @@
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from swahr.loss.tags import associative_embedding
+
+
+def slow_associative_embedding(tags: Tensor, tag_index: Tensor) -> tuple[Tensor, Tensor]:
+    """One image, person by person, as the formula reads."""
+    people = []
+    for row in tag_index:
+        values = [tags[k].flatten()[i] for k, i in enumerate(row.tolist()) if i >= 0]
+        if values:
+            people.append(torch.stack(values))
+    zero = tags.sum() * 0
+    if not people:
+        return zero, zero
+    means = [values.mean() for values in people]
+    pull = sum((v - m).square().mean() for v, m in zip(people, means, strict=True)) / len(people)
+    pairs = [(a, b) for i, a in enumerate(means) for j, b in enumerate(means) if i != j]
+    if not pairs:
+        return pull, zero
+    return pull, sum(torch.exp(-((a - b) ** 2)) for a, b in pairs) / len(pairs) / 2
+
+
+def _case(people: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tags = torch.randn(2, 3, 4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    return tags, torch.randint(-1, 20, (2, people, 3), generator=generator)
+
+
+@settings(deadline=None, max_examples=40)
+@given(people=st.integers(0, 6), seed=st.integers(0, 10**6))
+def test_equals_the_slow_reference(people: int, seed: int) -> None:
+    tags, index = _case(people, seed)
+    pull, push = associative_embedding(tags, index)
+    slow = [slow_associative_embedding(t, i) for t, i in zip(tags, index, strict=True)]
+    torch.testing.assert_close(pull, torch.stack([a for a, _ in slow]))
+    torch.testing.assert_close(push, torch.stack([b for _, b in slow]))
+    (gradient,) = torch.autograd.grad((pull + 2 * push).sum(), tags)
+    (expected,) = torch.autograd.grad(sum(a + 2 * b for a, b in slow), tags)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_two_people_by_hand() -> None:
+    tags = torch.tensor([[1.0, 3.0, 0.0], [3.0, 5.0, 0.0]]).view(1, 2, 1, 3)
+    pull, push = associative_embedding(tags, torch.tensor([[[0, 0], [1, -1]]]))
+    assert pull.item() == pytest.approx(0.5)  # person 1: mean 2, deviations 1; person 2: one keypoint
+    assert push.item() == pytest.approx(torch.tensor(-1.0).exp().item() / 2)  # means 2 and 3
+
+
+def test_nobody_and_somebody_alone() -> None:
+    tags = torch.randn(3, 2, 4, 4, requires_grad=True)
+    index = torch.full((3, 2, 2), -1)
+    index[1, 0] = torch.tensor([3, 7])  # alone; row 1 is nobody
+    index[2, 1, 0] = 5  # alone, with one keypoint, not in the first row
+    pull, push = associative_embedding(tags, index)
+    assert push.tolist() == [0, 0, 0]
+    assert pull[0] == 0
+    assert pull[1] > 0
+    assert pull[2] == 0
+    (pull.sum() + push.sum()).backward()
+    assert not tags.grad[0].any()
+    assert tags.grad.isfinite().all()
+
+
+def test_no_rows_at_all() -> None:
+    tags = torch.randn(2, 3, 4, 4, requires_grad=True)
+    pull, push = associative_embedding(tags, torch.zeros(2, 0, 3, dtype=torch.int64))
+    assert pull.tolist() == push.tolist() == [0, 0]
+    (pull.sum() + push.sum()).backward()
+
+
+def test_order_and_padding_of_people_are_irrelevant() -> None:
+    tags, index = _case(6)
+    mixed = torch.cat([index[:, torch.tensor([3, 0, 5, 1, 4, 2])], torch.full((2, 2, 3), -1)], dim=1)
+    torch.testing.assert_close(associative_embedding(tags, index), associative_embedding(tags, mixed))
+
+
+def test_more_than_thirty_people() -> None:
+    tags, index = _case(45)
+    pull, push = associative_embedding(tags, index)
+    expected = slow_associative_embedding(tags[0], index[0])
+    torch.testing.assert_close((pull[0], push[0]), expected)
+
+
+def test_only_differences_of_tags_matter() -> None:
+    tags, index = _case(5)
+    torch.testing.assert_close(associative_embedding(tags, index), associative_embedding(tags + 7, index))
+
+
+def test_gradcheck() -> None:
+    tags, index = _case(4)
+    assert torch.autograd.gradcheck(lambda t: tuple(associative_embedding(t, index)), tags)
