@@ -5,6 +5,7 @@ from swahr.data.datamodule import PoseDataModule
 from swahr.data.dataset import EpochSampler, PoseDataset, collate
 from swahr.data.images import read_image
 from swahr.data.source import Source
+from swahr.data.synthetic import SyntheticSource, render_dataset
 from swahr.data.transforms import RandomAffine
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "PoseDataset",
     "RandomAffine",
     "Source",
+    "SyntheticSource",
     "collate",
     "read_image",
+    "render_dataset",
 ]
