@@ -38,7 +38,8 @@ HEAD_POINTS: Mapping[str, tuple[float, float, float]] = {
 }  # fmt: skip
 """Points of the head in units of its radii: x to the person's left, y down, z the way the face looks."""
 
-# Degrees. Arms: flexion (forwards), abduction (sideways), twist (negative turns the bent forearm inwards), elbow.
+# Odds of an activity and its limits in degrees. Arms: flexion (forwards), abduction (sideways), twist
+# (negative turns the bent forearm inwards), elbow.
 _ARMS: Mapping[str, tuple[float, tuple[Range, Range, Range, Range]]] = {
     "hanging": (0.34, ((-12, 18), (5, 20), (-50, 10), (4, 40))),
     "swinging": (0.16, ((-42, 48), (3, 16), (-35, 10), (15, 95))),
@@ -112,7 +113,7 @@ def sample_bodies(rng: np.random.Generator, count: int, unusual: float) -> Bodie
     head_size = np.where(child, rng.uniform(1.2, 1.45, count), rng.uniform(0.96, 1.14, count))
     girth = rng.uniform(0.85, 1.25, count)
     angles = _sample_angles(rng, odd)
-    rotations = _rotations(angles)
+    rotations = euler_rotations(angles)
     breadth = rng.uniform(0.9, 1.08, count)
     points, head = _forward_kinematics(rotations, breadth, head_size)
     return Bodies(points, head, np.ones(count), girth, head_size)
@@ -131,7 +132,7 @@ def _uniform(
 
 
 def _sample_angles(rng: np.random.Generator, odd: np.ndarray) -> Float64[np.ndarray, "p j 3"]:
-    """Euler angles in radians about (z, x, y) for every joint, in the order of `_rotations`."""
+    """Euler angles in radians about (z, x, y) for every joint, in the order of `euler_rotations`."""
     count = len(odd)
     angles = np.zeros((count, _NUM_JOINTS, 3))
     angles[:, _ROOT] = _sample_views(rng, odd)
@@ -184,7 +185,7 @@ def _sample_limbs(
     return _uniform(rng, arms), _uniform(rng, legs)  # type: ignore[arg-type]
 
 
-def _rotations(angles: Float64[np.ndarray, "*n 3"]) -> Float64[np.ndarray, "*n 3 3"]:
+def euler_rotations(angles: Float64[np.ndarray, "*n 3"]) -> Float64[np.ndarray, "*n 3 3"]:
     """``Rz(a) @ Rx(b) @ Ry(c)`` for Euler angles (a, b, c) in radians."""
     (a, b, c), (sa, sb, sc) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
     rows = (
@@ -242,7 +243,7 @@ def _set_chain(
 
 
 def set_head_points(points: np.ndarray, head: np.ndarray, size: np.ndarray) -> None:
-    """Write the landmarks that lie on the head, given its centre, rotation and radii ``size * HEAD_RADII``."""
+    """Write the landmarks on a head of known centre and rotation, whose radii are ``size * HEAD_RADII``."""
     local = np.array(list(HEAD_POINTS.values())) * HEAD_RADII
     placed = np.einsum("pij,nj->pni", head, local) * np.reshape(size, (-1, 1, 1))
     points[:, [INDEX[name] for name in HEAD_POINTS]] = points[:, [INDEX["head_centre"]]] + placed

@@ -82,7 +82,7 @@ class _Face:
 
     image: npt.NDArray[np.uint8]
     rotation: Float64[np.ndarray, "3 3"]
-    centre: Float64[np.ndarray, "3"]
+    centre: Float64[np.ndarray, " xyz=3"]
     size: float
 
     def _project(self, point: tuple[float, float, float]) -> tuple[npt.NDArray[np.int32], float]:
@@ -153,7 +153,7 @@ def _weave(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: Outfits
 
 
 def _mask(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    return chosen.view(np.uint8)
+    return np.asarray(chosen.view(np.uint8))
 
 
 def _cloth_frame(bodies: Bodies, person: int, corner: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -179,7 +179,7 @@ def _dye(outfits: Outfits, person: int, which: int) -> npt.NDArray[np.uint8]:
     first, second = outfits.colours[person, part].astype(np.float64), outfits.second[person, which]
     share = np.linspace(0.0, 1.0, 256)[:, None, None]
     ratio = 1.0 + share * (second / np.maximum(first, 20.0) - 1.0)
-    return np.clip(ratio * _BRIGHTEST, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(ratio * _BRIGHTEST, 0, 255), dtype=np.uint8)
 
 
 def soft_shadow(image: npt.NDArray[np.uint8], centre: tuple[float, float], axes: tuple[float, float]) -> None:
@@ -191,7 +191,6 @@ def soft_shadow(image: npt.NDArray[np.uint8], centre: tuple[float, float], axes:
     if seen[0].start >= seen[0].stop or seen[1].start >= seen[1].stop:
         return
     glow = cv2.resize(texture_bank().glow, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
-    dark = 255 - (
-        glow[seen[0].start - top : seen[0].stop - top, seen[1].start - left : seen[1].stop - left] >> 1
-    )
+    cut = glow[seen[0].start - top : seen[0].stop - top, seen[1].start - left : seen[1].stop - left]
+    dark = 255 - np.asarray(cut, dtype=np.uint8) // 2
     image[seen] = cv2.multiply(image[seen], cv2.cvtColor(dark, cv2.COLOR_GRAY2RGB), scale=1 / 255)

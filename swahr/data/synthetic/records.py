@@ -56,7 +56,8 @@ def dataset_records(
     Keypoints are in COCO's pixel indices, (0, 0, 0) where absent. People without labelled keypoints come with
     ``num_keypoints`` 0, as in COCO. ``crowdpose`` leaves ``area`` out, as CrowdPose does.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, (file_name, scene) in enumerate(scenes, start=1):
         height, width = scene.image.shape[:2]
         images.append(

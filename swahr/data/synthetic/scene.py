@@ -91,7 +91,7 @@ def annotate(canvas: Canvas, image: npt.NDArray[np.uint8], bodies: Bodies, landm
     visibility = landmark_visibility(bodies, canvas.ids)[:, landmarks]
     keypoints = np.rint(bodies.points[:, landmarks, :2] * _KEYPOINT_STEP) / _KEYPOINT_STEP
     keypoints = np.where(visibility[..., None] == ABSENT, 0.0, keypoints)
-    owner = canvas.ids >> PART_BITS
+    owner = np.asarray(canvas.ids >> PART_BITS, dtype=np.uint16)
     area = np.bincount(owner.ravel(), minlength=len(bodies) + 1)[1 : len(bodies) + 1].astype(np.float64)
     labelled = (visibility == VISIBLE).any(axis=1)
     unlabelled = ~labelled & (area > 0)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swahr.data.synthetic.painter import THING, Canvas
 from swahr.data.synthetic.shapes import SHIFT, to_fixed_point
-from swahr.data.synthetic.textures import texture_bank
+from swahr.data.synthetic.textures import GRAIN_DEVIATION, GRAIN_MEAN, texture_bank
 
 Picture = npt.NDArray[np.uint8]
 Outline = npt.NDArray[np.float64]
@@ -59,11 +59,11 @@ def _recolouring(rng: np.random.Generator, strength: float) -> Picture:
     pivot = rng.uniform(90, 160)
     values = pivot + (np.arange(256)[:, None] - pivot) * np.exp(rng.normal(0, strength / 2)) * gain
     values = values + rng.normal(0, 60 * strength)
-    return np.clip(values, 0, 255).astype(np.uint8)[:, None]
+    return np.asarray(np.clip(values, 0, 255)[:, None], dtype=np.uint8)
 
 
 def paint_object(rng: np.random.Generator, canvas: Canvas, foot: tuple[float, float], stature: float) -> None:
-    """An object that stands on ``foot`` (x, y), among people of ``stature`` pixels, and hides what is behind."""
+    """An object that stands on ``foot`` (x, y) among people of ``stature`` pixels and hides them."""
     extent = stature * float(rng.uniform(0.12, 0.5))
     _paint_thing(rng, canvas.image, canvas.ids, (foot[0], foot[1] - extent / 2, extent))
 
@@ -153,22 +153,33 @@ def photograph(
     ``blur`` and ``noise`` are the greatest standard deviations (pixels, grey levels) of which each image gets
     a random share; the JPEG quality is drawn from its range.
     """
-    image = cv2.LUT(image, _recolouring(rng, 0.14))
+    shot = cv2.LUT(image, _recolouring(rng, 0.14))
     sigma = blur * float(rng.random()) ** 2
     if sigma > 0.2:
-        image = cv2.GaussianBlur(image, (0, 0), sigma)
-    strength = noise * float(rng.random()) ** 1.5 / 40.0
+        shot = cv2.GaussianBlur(shot, (0, 0), sigma)
+    strength = noise / GRAIN_DEVIATION * float(rng.random()) ** 1.5
     if strength > 0.02:
-        grain = texture_bank().grain
-        height, width = image.shape[:2]
-        rows, columns = (-(-length // len(grain)) for length in (height, width))
-        grain = np.tile(grain, (rows, columns, 1)) if rows * columns > 1 else grain
-        top = int(rng.integers(0, len(grain) - height + 1))
-        left = int(rng.integers(0, grain.shape[1] - width + 1))
-        crop = grain[top : top + height, left : left + width]
-        image = cv2.addWeighted(image, 1.0, crop, strength, -128.0 * strength)
+        shot = cv2.addWeighted(shot, 1.0, _grain(rng, image.shape), strength, -GRAIN_MEAN * strength)
     if jpeg_quality is not None:
         quality = int(rng.integers(jpeg_quality[0], jpeg_quality[1] + 1))
-        _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
-    return np.asarray(image, dtype=np.uint8)
+        _, code = cv2.imencode(
+            ".jpg", cv2.cvtColor(shot, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+        )
+        shot = cv2.cvtColor(_decoded(code), cv2.COLOR_BGR2RGB)
+    return np.asarray(shot, dtype=np.uint8)
+
+
+def _decoded(code: npt.NDArray[np.integer]) -> Picture:
+    picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    assert picture is not None  # it was encoded a line ago
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Picture:
+    """A random crop of the film grain, repeated where the image is larger."""
+    grain = texture_bank().grain
+    rows, columns = (-(-length // len(grain)) for length in shape[:2])
+    grain = np.tile(grain, (rows, columns, 1)) if rows * columns > 1 else grain
+    top = int(rng.integers(0, len(grain) - shape[0] + 1))
+    left = int(rng.integers(0, grain.shape[1] - shape[1] + 1))
+    return grain[top : top + shape[0], left : left + shape[1]]

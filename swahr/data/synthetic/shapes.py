@@ -64,7 +64,7 @@ class Shape:
     depth: float
 
 
-def person_shapes(bodies: Bodies, outfits: Outfits, light: Float64[np.ndarray, "2"]) -> list[list[Shape]]:
+def person_shapes(bodies: Bodies, outfits: Outfits, light: Float64[np.ndarray, " xy=2"]) -> list[list[Shape]]:
     """The parts of every person from back to front.
 
     ``light`` is the direction in the image where the light comes from (a unit vector or shorter).
@@ -79,7 +79,7 @@ def person_shapes(bodies: Bodies, outfits: Outfits, light: Float64[np.ndarray, "
 
 def to_fixed_point(points: npt.NDArray[np.floating]) -> Polygon:
     """Continuous coordinates as OpenCV's fixed-point pixel indices."""
-    return np.rint((points - 0.5) * (1 << SHIFT)).astype(np.int32)
+    return np.asarray(np.rint((points - 0.5) * (1 << SHIFT)), dtype=np.int32)
 
 
 def _limb_shapes(bodies: Bodies, outfits: Outfits, light: np.ndarray) -> list[list[Shape]]:

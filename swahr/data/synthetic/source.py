@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,9 @@ class SyntheticSource:
             if not floor <= low <= high:
                 raise ValueError(f"{name}: expected {floor} <= fewest <= most, got {low} and {high}")
         self.skeleton = skeleton
-        self._size, self._seed, self._image_size = size, seed, tuple(image_size)
+        self._size, self._seed, self._image_size = size, seed, image_size
         self._objects, self._clutter = objects, clutter
-        self._camera = {"blur": blur, "noise": noise, "jpeg_quality": jpeg_quality}
+        self._photograph = partial(photograph, blur=blur, noise=noise, jpeg_quality=jpeg_quality)
         self._landmarks = [INDEX[name] for name in skeleton.keypoints]
         self._crowd = _make_crowd(people, person_height, height_spread, unusual_poses, layouts)
 
@@ -130,7 +130,7 @@ class SyntheticSource:
         bodies = self._crowd(rng, self._image_size)
         objects, clutter = (int(rng.integers(low, high + 1)) for low, high in (self._objects, self._clutter))
         canvas = paint_crowd(rng, bodies, self._image_size, objects, clutter)
-        image = photograph(rng, canvas.image, **self._camera)
+        image = self._photograph(rng, canvas.image)
         return annotate(canvas, image, bodies, self._landmarks)
 
 

@@ -19,6 +19,7 @@ Colour = npt.NDArray[np.uint8]
 TILE = 256
 _SURFACE = 384
 _GRAIN = 1024
+GRAIN_MEAN, GRAIN_DEVIATION = 128.0, 40.0
 _SURFACES_PER_KIND = 4
 
 
@@ -39,7 +40,7 @@ def texture_bank() -> TextureBank:
     rng = np.random.default_rng(20210)
     makers = (_ramp_surface, _wood, _bricks, _panels, _foliage, _bokeh)
     surfaces = tuple(make(rng) for make in makers for _ in range(_SURFACES_PER_KIND))
-    grain = np.clip(rng.normal(128, 40, (_GRAIN, _GRAIN, 3)), 0, 255).astype(np.uint8)
+    grain = np.clip(rng.normal(GRAIN_MEAN, GRAIN_DEVIATION, (_GRAIN, _GRAIN, 3)), 0, 255).astype(np.uint8)
     folds = _to_gray(128 + 13 * _cloud(rng, TILE, (6, 12, 24)) + 5 * _cloud(rng, TILE, (64, 128)))
     ramp = np.linspace(-1, 1, 64)
     radius = np.hypot(ramp[:, None], ramp)

@@ -88,4 +88,4 @@ def _turned_to_viewer(bodies: Bodies) -> Bool[np.ndarray, "p l"]:
 
 def _near_side(bodies: Bodies) -> Bool[np.ndarray, "p l"]:
     offset = bodies.points - (bodies.points + bodies.points[:, _PARTNER]) / 2
-    return offset[..., 2] >= _FAR_SIDE * np.linalg.norm(offset, axis=-1)
+    return np.asarray(offset[..., 2] >= _FAR_SIDE * np.linalg.norm(offset, axis=-1))
