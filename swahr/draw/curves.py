@@ -45,7 +45,9 @@ def draw_curves(metrics_csv: str | Path, folder: str | Path, *, footer: str = ""
     series = read_metrics(metrics_csv)
     losses = _with_prefix(series, "train/")
     accuracies = {
-        name: values for name, values in _with_prefix(series, "val/").items() if name[:2] in ("AP", "AR")
+        name: (steps, values)
+        for name, (steps, values) in _with_prefix(series, "val/").items()
+        if name[:2] in ("AP", "AR") and values.min() >= 0  # COCO says -1 where no person is of that kind
     }
     if not losses and not accuracies:
         raise ValueError(
@@ -56,9 +58,7 @@ def draw_curves(metrics_csv: str | Path, folder: str | Path, *, footer: str = ""
     if losses:
         written.append(write_image(Path(folder) / "loss.png", render(_loss_figure(losses, footer))))
     if accuracies:
-        written.append(
-            write_image(Path(folder) / "ap.png", render(_accuracy_figure(accuracies, footer)))
-        )
+        written.append(write_image(Path(folder) / "ap.png", render(_accuracy_figure(accuracies, footer))))
     return written
 
 

@@ -74,6 +74,13 @@ def test_curves_are_drawn_into_the_folder(tmp_path: Path) -> None:
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
 
 
+def test_figures_of_which_there_are_no_people_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,val/AP,val/APM\n0,0.5,-1.0\n1,0.6,-1.0\n")
+    with_medium = draw_curves(tmp_path / "metrics.csv", tmp_path / "a")[0].read_bytes()
+    (tmp_path / "metrics.csv").write_text("step,val/AP\n0,0.5\n1,0.6\n")
+    assert draw_curves(tmp_path / "metrics.csv", tmp_path / "b")[0].read_bytes() == with_medium
+
+
 def test_curves_of_a_run_that_never_validated(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,step,train/loss\n0,0,0.0\n0,1,1.0\n")
     assert [path.name for path in draw_curves(tmp_path / "metrics.csv", tmp_path)] == ["loss.png"]
