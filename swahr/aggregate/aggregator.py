@@ -19,7 +19,7 @@ from swahr.geometry import Affine, Alignment, warp_image
 from swahr.structures import DenseMaps, NetworkOutput
 
 Network = Callable[[Tensor], NetworkOutput]
-Images = Sequence[UInt8[np.ndarray, "H W 3"]]
+Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
 _REFERENCE = 1.0  # the test scale at which tags are read
 

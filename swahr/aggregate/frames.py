@@ -41,8 +41,8 @@ def input_frame(image_size: Size, input_size: Size, alignment: Alignment) -> Aff
         return fit_rectangle(image_size, input_size)
     (image_h, image_w), (input_h, input_w) = image_size, input_size
     factor = input_w / image_w if image_w < image_h else input_h / image_h
-    centre = (int(image_w / 2 + 0.5), int(image_h / 2 + 0.5))
-    about_centre = Affine.scaling(factor) @ Affine.translation(-centre[0], -centre[1])
+    centre_x, centre_y = float(int(image_w / 2 + 0.5)), float(int(image_h / 2 + 0.5))
+    about_centre = Affine.scaling(factor) @ Affine.translation(-centre_x, -centre_y)
     return POINT_FROM_INDEX @ Affine.translation(input_w / 2, input_h / 2) @ about_centre @ INDEX_FROM_POINT
 
 

@@ -1,0 +1,91 @@
+"""Sizes and frames of the network's input at test time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swahr.aggregate.frames import frame_sizes, input_frame, output_frame, resized_frame
+from swahr.geometry import INDEX_FROM_POINT, POINT_FROM_INDEX, Affine, map_from_input
+
+
+def test_sizes_by_hand():
+    assert frame_sizes((480, 640), 512, (1.0,), 64) == {1.0: (512, 704)}
+    assert frame_sizes((640, 480), 512, (1.0,), 64) == {1.0: (704, 512)}
+    assert frame_sizes((480, 640), 512, (0.5, 1.0, 2.0), 64) == {
+        0.5: (256, 384),
+        1.0: (512, 768),
+        2.0: (1024, 1536),
+    }
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 900), st.integers(1, 900)),
+    st.integers(64, 800),
+    st.lists(st.floats(0.25, 3.0), min_size=1, max_size=3),
+    st.sampled_from([32, 64, 128]),
+)
+def test_every_size_suits_the_network(image_size, input_size, test_scales, multiple):
+    for h, w in frame_sizes(image_size, input_size, test_scales, multiple).values():
+        assert h % 32 == w % 32 == 0
+        assert min(h, w) >= 32
+        assert (h <= w) == (image_size[0] <= image_size[1]) or h == w
+
+
+def test_golden_sizes_and_matrices(golden_dir: Path):
+    """All 270 of the official code, but those of sizes that its own network refuses."""
+    compared = 0
+    for row in json.loads((golden_dir / "e_sizes.json").read_text()):
+        if any(side % 32 for side in row["size"]):
+            continue
+        image_size = (row["h"], row["w"])
+        scale = float(row["scale"])
+        sizes = frame_sizes(image_size, row["input_size"], (float(row["min_scale"]), scale), 64)
+        assert list(sizes[scale][::-1]) == row["size"]
+        frame = input_frame(image_size, sizes[scale], "official")
+        in_indices = (INDEX_FROM_POINT @ frame @ POINT_FROM_INDEX).matrix
+        np.testing.assert_allclose(in_indices, row["trans"], rtol=0, atol=4e-5)
+        compared += 1
+    assert compared == 222
+
+
+@pytest.mark.parametrize("image_size", [(480, 640), (427, 640), (640, 425), (333, 333)])
+def test_centred_frame_shows_the_whole_image(image_size):
+    (size,) = frame_sizes(image_size, 256, (1.0,), 64).values()
+    corners = input_frame(image_size, size, "centre").apply(np.array([[0.0, 0.0], image_size[::-1]]))
+    assert (corners[0] >= -1e-9).all()
+    assert (corners[1] <= np.array(size[::-1]) + 1e-9).all()
+    np.testing.assert_allclose(corners.sum(axis=0), size[::-1])
+
+
+@pytest.mark.parametrize("alignment", ["centre", "official"])
+def test_frames_of_whole_ratios_are_the_input_frames_of_their_sizes(alignment):
+    sizes = frame_sizes((425, 640), 512, (0.5, 1.0, 2.0), 64)
+    base = input_frame((425, 640), sizes[1.0], alignment)
+    for size in sizes.values():
+        through = resized_frame(sizes[1.0], size, alignment) @ base
+        np.testing.assert_allclose(through.matrix, input_frame((425, 640), size, alignment).matrix, atol=1e-9)
+
+
+def test_convention_official_maps_are_read_half_a_map_pixel_beyond_their_training_alignment():
+    """Truncation puts a keypoint on average half a pixel short; reading undoes it, so no bias remains."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(20, 200, (20_000, 2))
+    for stride in (2, 4):
+        pixels = np.floor(INDEX_FROM_POINT.apply(points) / stride)
+        read = output_frame(stride, "official").inverse().apply(pixels + 0.5)
+        assert np.abs((read - points).mean(axis=0)).max() < 0.02 * stride
+        trained = map_from_input(stride, "official")
+        half = Affine.translation(-0.5, -0.5) @ trained
+        np.testing.assert_allclose(output_frame(stride, "official").matrix, half.matrix, atol=1e-12)
+
+
+def test_convention_centred_maps_are_a_pure_scaling():
+    for stride in (1, 2, 4):
+        np.testing.assert_array_equal(
+            output_frame(stride, "centre").matrix, map_from_input(stride, "centre").matrix
+        )
