@@ -17,6 +17,7 @@ _FONT_SIZE = 9
 _LINE_HEIGHT = 17  # pixels
 _CHARACTER_WIDTH = 6.6  # pixels, of the default font at `_FONT_SIZE`
 _CAPTION_LINES = 2
+_NARROWEST_CELL = 120  # pixels, so that there is room for a caption
 
 
 def contact_sheet(
@@ -24,7 +25,7 @@ def contact_sheet(
     titles: Sequence[str],
     *,
     columns: int = 4,
-    cell_size: tuple[int, int] = (270, 360),
+    cell_size: tuple[int, int] = (360, 400),
     footer: str = "",
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay pictures out in rows, left to right, each fitted into a cell with its caption above it.
@@ -33,7 +34,8 @@ def contact_sheet(
         images: RGB, of any sizes.
         titles: one caption each; long ones are cut after two lines.
         columns: cells per row.
-        cell_size: (h, w) in pixels that each picture is fitted into, keeping its shape.
+        cell_size: (h, w) in pixels that each picture is fitted into, keeping its shape. Columns are as
+            wide, and rows as high, as the pictures in them need.
         footer: small print at the bottom, e.g. which run made the page.
 
     Raises:
@@ -46,22 +48,25 @@ def contact_sheet(
         )
     columns = min(columns, len(images))
     pictures = [_fit(image, cell_size) for image in images]
+    cell_w = max(_NARROWEST_CELL, *(picture.shape[1] for picture in pictures))
+    captions = [_wrap(title, cell_w) for title in titles]
+    caption_h = _LINE_HEIGHT * max(len(caption.splitlines()) for caption in captions)
     rows = [range(start, min(start + columns, len(images))) for start in range(0, len(images), columns)]
     tops, top = [], _MARGIN
     for row in rows:
-        tops.append(top + _CAPTION_LINES * _LINE_HEIGHT)
+        tops.append(top + caption_h)
         top = tops[-1] + max(pictures[i].shape[0] for i in row) + _MARGIN
-    width = columns * (cell_size[1] + _MARGIN) + _MARGIN
+    width = columns * (cell_w + _MARGIN) + _MARGIN
     height = top + (_LINE_HEIGHT if footer else 0)
     page = np.full((height, width, 3), 255, dtype=np.uint8)
     figure = new_figure(width, height)
     for top, row in zip(tops, rows, strict=True):
         for column, i in enumerate(row):
-            left = _MARGIN + column * (cell_size[1] + _MARGIN)
+            left = _MARGIN + column * (cell_w + _MARGIN)
             picture_h, picture_w = pictures[i].shape[:2]
             page[top : top + picture_h, left : left + picture_w] = pictures[i]
             figure.text(
-                left / width, 1 - (top - 4) / height, _wrap(titles[i], cell_size[1]), fontsize=_FONT_SIZE,
+                left / width, 1 - (top - 4) / height, captions[i], fontsize=_FONT_SIZE,
                 color=INK, ha="left", va="bottom", linespacing=1.15, parse_math=False,
             )  # fmt: skip
     if footer:

@@ -41,10 +41,13 @@ def test_a_sheet_fills_rows_from_the_left() -> None:
 
 def test_captions_and_footers_are_drawn_and_long_ones_are_cut() -> None:
     image = plain((255, 255, 255))
-    bare, titled = (contact_sheet([image], [title], cell_size=(60, 120)) for title in ("", "a $title_ " * 40))
-    assert bare.shape == titled.shape
+    bare, titled, longer = (
+        contact_sheet([image], [title], cell_size=(60, 120))
+        for title in ("", "a $title_ " * 9, "a $title_ " * 40)
+    )
     assert (bare == 255).all()
     assert (titled < 128).any()
+    assert longer.shape == titled.shape
     assert (contact_sheet([image], [""], cell_size=(60, 120), footer="commit") < 255).any()
 
 
