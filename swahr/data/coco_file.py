@@ -95,7 +95,9 @@ def read_coco_file(path: Path, skeleton: Skeleton | None) -> CocoFile:
     skeleton = _checked_skeleton(path, category, skeleton)
     images = {}
     for entry in content["images"]:
-        _require_keys(entry, _IMAGE_KEYS, f"{path}: image {entry.get('id')!r}")
+        where = f"{path}: image {entry.get('id')!r}"
+        _require_keys(entry, _IMAGE_KEYS, where)
+        _require_integers(entry, ("id", "height", "width"), where)
         images[entry["id"]] = entry
     _require_distinct(path, "image", [entry["id"] for entry in content["images"]])
     people: dict[int, list[PersonRecord]] = {image_id: [] for image_id in images}
@@ -139,6 +141,11 @@ def _require_keys(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> 
         )
 
 
+def _require_integers(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    if bad := {key: entry[key] for key in keys if not isinstance(entry[key], int)}:
+        raise ValueError(f"{where}: expected integers, got {bad}; write them without quotes or fractions")
+
+
 def _require_distinct(path: Path, kind: str, ids: Sequence[Any]) -> None:
     if repeated := [identity for identity, count in Counter(ids).items() if count > 1]:
         raise ValueError(
@@ -176,6 +183,7 @@ def _person(
     entry: Mapping[str, Any], where: str, skeleton: Skeleton, images: Mapping[int, Any]
 ) -> PersonRecord:
     _require_keys(entry, _ANNOTATION_KEYS, where)
+    _require_integers(entry, ("id", "image_id"), where)
     if entry["image_id"] not in images:
         raise ValueError(
             f"{where}: expected the id of one of the file's {len(images)} images, got image_id "
@@ -188,11 +196,12 @@ def _person(
             f"{where}: expected 'bbox' to be [x, y, width, height], got {entry['bbox']}; correct it"
         )
     area = entry.get("area")
+    area = _AREA_OF_BOX * box[2] * box[3] if area is None else _numbers([area], f"{where}: 'area'")[0]
     dropped = ("keypoints", "segmentation", "num_keypoints", "area")
     person = PersonRecord(
         entry={key: value for key, value in entry.items() if key not in dropped},
         keypoints=keypoints,
-        area=float(_AREA_OF_BOX * box[2] * box[3] if area is None else area),
+        area=float(area),
         segmentation=entry.get("segmentation"),
     )
     if person.is_taught:  # its outline is never needed, and outlines are most of a file's size

@@ -55,6 +55,16 @@ BAD = {
         r"annotation 1: .*\['keypoints'\] are missing",
     ),
     "no bbox": (_change("annotations.2.bbox", REMOVED), r"annotation 4: .*\['bbox'\] are missing"),
+    "image id in quotes": (
+        _change("images.0.id", "7"),
+        r"image '7': expected integers, got \{'id': '7'\}; write",
+    ),
+    "fractional height": (
+        _change("images.1.height", 50.5),
+        r"image 3: expected integers, got \{'height': 50.5\}",
+    ),
+    "image_id in quotes": (_change("annotations.0.image_id", "7"), r"annotation 1: expected integers"),
+    "bad area": (_change("annotations.0.area", "large"), r"annotation 1: 'area': expected a list of finite"),
     "bad bbox": (
         _change("annotations.0.bbox", [1, 2, 3]),
         r"annotation 1: .*x, y, width, height.*\[1, 2, 3\]",
