@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 SIDES = ("left", "right")
 _PAIRED = ("eye", "ear", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle", "toe")
@@ -22,7 +23,12 @@ LANDMARKS = (
 """Every point of a body that a skeleton may name as a keypoint (``head`` is the top of the head)."""
 INDEX: Mapping[str, int] = {name: i for i, name in enumerate(LANDMARKS)}
 
-Range = tuple[float, float]
+Limits = Float64[np.ndarray, "*n 2"]
+
+
+def _limits(table: Sequence[Any]) -> Limits:
+    return np.asarray(table, dtype=np.float64)
+
 
 BONES: Mapping[str, float] = {
     "upper_arm": 0.165, "forearm": 0.145, "hand": 0.075, "thigh": 0.245, "shin": 0.245, "foot": 0.085,
@@ -40,7 +46,7 @@ HEAD_POINTS: Mapping[str, tuple[float, float, float]] = {
 
 # Odds of an activity and its limits in degrees. Arms: flexion (forwards), abduction (sideways), twist
 # (negative turns the bent forearm inwards), elbow.
-_ARMS: Mapping[str, tuple[float, tuple[Range, Range, Range, Range]]] = {
+_ARMS: Mapping[str, tuple[float, Any]] = {
     "hanging": (0.34, ((-12, 18), (5, 20), (-50, 10), (4, 40))),
     "swinging": (0.16, ((-42, 48), (3, 16), (-35, 10), (15, 95))),
     "holding": (0.15, ((0, 50), (5, 25), (-60, -5), (60, 125))),
@@ -52,7 +58,7 @@ _ARMS: Mapping[str, tuple[float, tuple[Range, Range, Range, Range]]] = {
 # Legs: flexion, abduction, twist (positive turns the toes out), knee; one entry per leg, sides exchangeable.
 _STRAIGHT = ((-6, 8), (1, 8), (0, 18), (0, 10))
 _SEATED = ((70, 98), (4, 20), (-5, 15), (65, 110))
-_LEGS: Mapping[str, tuple[float, tuple[tuple[Range, Range, Range, Range], ...]]] = {
+_LEGS: Mapping[str, tuple[float, Any]] = {
     "standing": (0.36, (_STRAIGHT, _STRAIGHT)),
     "contrapposto": (0.10, (_STRAIGHT, ((0, 15), (4, 14), (5, 30), (5, 28)))),
     "walking": (0.22, (((10, 32), (0, 6), (0, 10), (0, 22)), ((-26, -6), (0, 6), (0, 10), (6, 50)))),
@@ -65,11 +71,15 @@ _LEGS: Mapping[str, tuple[float, tuple[tuple[Range, Range, Range, Range], ...]]]
         (((85, 118), (10, 28), (0, 25), (105, 138)), ((75, 118), (8, 28), (0, 25), (95, 138))),
     ),
 }
-_TRUNK: tuple[Range, ...] = ((-6, 16), (-8, 8), (-16, 16))  # forward bend, sideways bend, twist of the chest
-_HEAD: tuple[Range, ...] = ((-16, 28), (-11, 11), (-48, 48))  # nod, tilt, turn
-_UNUSUAL_TRUNK: tuple[Range, ...] = ((10, 75), (-25, 25), (-30, 30))
-_UNUSUAL_ARM = ((-40, 172), (0, 120), (-90, 90), (0, 140))
-_UNUSUAL_LEG = ((-25, 118), (0, 45), (-10, 35), (0, 138))
+_ARM_ODDS = np.array([odds for odds, _ in _ARMS.values()])
+_ARM_LIMITS = _limits([limits for _, limits in _ARMS.values()])
+_LEG_ODDS = np.array([odds for odds, _ in _LEGS.values()])
+_LEG_LIMITS = _limits([limits for _, limits in _LEGS.values()])
+_TRUNK = _limits(((-6, 16), (-8, 8), (-16, 16)))  # forward bend, sideways bend, twist of the chest
+_HEAD = _limits(((-16, 28), (-11, 11), (-48, 48)))  # nod, tilt, turn
+_UNUSUAL_TRUNK = _limits(((10, 75), (-25, 25), (-30, 30)))
+_UNUSUAL_ARM = _limits(((-40, 172), (0, 120), (-90, 90), (0, 140)))
+_UNUSUAL_LEG = _limits(((-25, 118), (0, 45), (-10, 35), (0, 138)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,21 +134,18 @@ _SHOULDER, _ELBOW, _HIP, _KNEE, _ANKLE = 4, 6, 8, 10, 12  # the left one; the ri
 _NUM_JOINTS = 14
 
 
-def _uniform(
-    rng: np.random.Generator, ranges: Sequence[Sequence[Sequence[float]]]
-) -> Float64[np.ndarray, "p n"]:
-    limits = np.asarray(ranges, dtype=np.float64)
-    return limits[..., 0] + (limits[..., 1] - limits[..., 0]) * rng.random(limits.shape[:-1])
+def _uniform(rng: np.random.Generator, limits: Limits) -> Float64[np.ndarray, "*n"]:
+    return np.asarray(limits[..., 0] + (limits[..., 1] - limits[..., 0]) * rng.random(limits.shape[:-1]))
 
 
-def _sample_angles(rng: np.random.Generator, odd: np.ndarray) -> Float64[np.ndarray, "p j 3"]:
+def _sample_angles(rng: np.random.Generator, odd: Bool[np.ndarray, " p"]) -> Float64[np.ndarray, "p j 3"]:
     """Euler angles in radians about (z, x, y) for every joint, in the order of `euler_rotations`."""
     count = len(odd)
     angles = np.zeros((count, _NUM_JOINTS, 3))
     angles[:, _ROOT] = _sample_views(rng, odd)
-    trunk = _uniform(rng, [_UNUSUAL_TRUNK if o else _TRUNK for o in odd])
+    trunk = _uniform(rng, np.where(odd[:, None, None], _UNUSUAL_TRUNK, _TRUNK))
     angles[:, _CHEST] = np.stack([trunk[:, 1], -trunk[:, 0], trunk[:, 2]], axis=1)
-    head = _uniform(rng, [_HEAD] * count)
+    head = _uniform(rng, np.broadcast_to(_HEAD, (count, 3, 2)))
     angles[:, _NECK] = np.stack([head[:, 1], -head[:, 0], head[:, 2]], axis=1)
     arms, legs = _sample_limbs(rng, odd)
     for side, sign in ((0, 1.0), (1, -1.0)):
@@ -152,7 +159,7 @@ def _sample_angles(rng: np.random.Generator, odd: np.ndarray) -> Float64[np.ndar
     return np.deg2rad(angles)
 
 
-def _sample_views(rng: np.random.Generator, odd: np.ndarray) -> Float64[np.ndarray, "p 3"]:
+def _sample_views(rng: np.random.Generator, odd: Bool[np.ndarray, " p"]) -> Float64[np.ndarray, "p 3"]:
     """Roll in the image, camera elevation and yaw (0: facing the viewer), in degrees."""
     count = len(odd)
     kind = rng.random(count)
@@ -169,20 +176,22 @@ def _sample_views(rng: np.random.Generator, odd: np.ndarray) -> Float64[np.ndarr
 
 
 def _sample_limbs(
-    rng: np.random.Generator, odd: np.ndarray
+    rng: np.random.Generator, odd: Bool[np.ndarray, " p"]
 ) -> tuple[Float64[np.ndarray, "p 2 4"], Float64[np.ndarray, "p 2 4"]]:
-    arm_names, leg_names = list(_ARMS), list(_LEGS)
-    arm_odds = np.cumsum([odds for odds, _ in _ARMS.values()])
-    leg_odds = np.cumsum([odds for odds, _ in _LEGS.values()])
-    arms, legs = [], []
-    for draw, is_odd in zip(rng.random((len(odd), 5)), odd, strict=True):
-        first, second = (int(np.searchsorted(arm_odds, draw[i] * arm_odds[-1])) for i in (0, 1))
-        second = first if draw[2] < 0.4 else second
-        pair = _LEGS[leg_names[int(np.searchsorted(leg_odds, draw[3] * leg_odds[-1]))]][1]
-        pair = pair if draw[4] < 0.5 else pair[::-1]
-        arms.append([_UNUSUAL_ARM] * 2 if is_odd else [_ARMS[arm_names[i]][1] for i in (first, second)])
-        legs.append([_UNUSUAL_LEG] * 2 if is_odd else list(pair))
-    return _uniform(rng, arms), _uniform(rng, legs)  # type: ignore[arg-type]
+    """Angles of both arms and both legs; two arms in five do the same."""
+    count = len(odd)
+    activity = _choose(rng, _ARM_ODDS, (count, 2))
+    activity[:, 1] = np.where(rng.random(count) < 0.4, activity[:, 0], activity[:, 1])
+    arms = np.where(odd[:, None, None, None], _UNUSUAL_ARM, _ARM_LIMITS[activity])
+    legs = _LEG_LIMITS[_choose(rng, _LEG_ODDS, (count,))]
+    legs = np.where(rng.random((count, 1, 1, 1)) < 0.5, legs, legs[:, ::-1])
+    legs = np.where(odd[:, None, None, None], _UNUSUAL_LEG, legs)
+    return _uniform(rng, arms), _uniform(rng, legs)
+
+
+def _choose(rng: np.random.Generator, odds: Float64[np.ndarray, " n"], shape: tuple[int, ...]) -> np.ndarray:
+    edges = np.cumsum(odds)
+    return np.asarray(np.searchsorted(edges, rng.random(shape) * edges[-1]))
 
 
 def euler_rotations(angles: Float64[np.ndarray, "*n 3"]) -> Float64[np.ndarray, "*n 3 3"]:

@@ -24,19 +24,15 @@ _MEASURED_LIMBS = (
     ("hip", "knee", "thigh"), ("knee", "ankle", "shin"),
 )  # fmt: skip
 _MEASURED = (
-    *(
-        (f"{side}_{a}", f"{side}_{b}", BONES[bone])
-        for side in SIDES
-        for a, b, bone in _MEASURED_LIMBS
-    ),
+    *((f"{side}_{a}", f"{side}_{b}", BONES[bone]) for side in SIDES for a, b, bone in _MEASURED_LIMBS),
     *((f"{side}_shoulder", f"{side}_hip", _TRUNK) for side in SIDES),
     ("left_shoulder", "right_shoulder", 2 * BONES["shoulder"]),
     ("left_ear", "right_ear", 2.04 * float(HEAD_RADII[0])),
     ("neck", "head", 0.17),
 )  # fmt: skip
 _LIMBS = (
-    ("shoulder", "elbow", "upper_arm", 0.5), ("elbow", "wrist", "forearm", 1.0), ("wrist", "hand", "hand", 1.0),
-    ("hip", "knee", "thigh", 1.0), ("knee", "ankle", "shin", -1.0),
+    ("shoulder", "elbow", "upper_arm", 0.5), ("elbow", "wrist", "forearm", 1.0),
+    ("wrist", "hand", "hand", 1.0), ("hip", "knee", "thigh", 1.0), ("knee", "ankle", "shin", -1.0),
 )  # fmt: skip
 """Bones from the trunk outwards and the share of their depth that points to the person's front."""
 
@@ -81,7 +77,7 @@ def lift(known: Mapping[str, Vector]) -> tuple[Float64[np.ndarray, "l 3"], Float
 
 
 def _measure(known: Mapping[str, Vector]) -> float:
-    """The stature: foreshortening only shortens bones, so the bone that asks for the tallest person decides."""
+    """The stature: foreshortening only shortens bones, so the one that asks for the tallest decides."""
     spans = [(known[a] - known[b], length) for a, b, length in _MEASURED if a in known and b in known]
     return max((float(np.hypot(*span)) / length for span, length in spans), default=0.0)
 

@@ -46,31 +46,27 @@ def paint_crowd(
     rng: np.random.Generator, bodies: Bodies, size: tuple[int, int], objects: int, clutter: int
 ) -> Canvas:
     """Paint people (ordered from far to near) and ``objects`` in front of some of them."""
-    nearest = int(np.argmax(bodies.stature)) if len(bodies) else 0
-    horizon = float(bodies.points[nearest, INDEX["neck"], 1]) if len(bodies) else size[0] / 2
-    horizon += size[0] * rng.uniform(-0.1, 0.35)
+    eye_level = float(bodies.points[-1, INDEX["neck"], 1]) if len(bodies) else size[0] / 2
+    horizon = eye_level + size[0] * rng.uniform(-0.1, 0.35)
     canvas = Canvas.on(paint_background(rng, size, horizon, clutter))
+    if len(bodies):
+        _paint_people(rng, canvas, bodies, objects)
+    return canvas
+
+
+def _paint_people(rng: np.random.Generator, canvas: Canvas, bodies: Bodies, objects: int) -> None:
     outfits = sample_outfits(rng, len(bodies), len(texture_bank().patterns))
     angle = rng.uniform(-np.pi, 0.0)
     light = rng.uniform(0.4, 1.0) * np.array([np.cos(angle), np.sin(angle)])
     shapes = person_shapes(bodies, outfits, light)
-    hidden = rng.integers(0, max(len(bodies), 1), objects)
+    in_front_of = rng.integers(0, len(bodies), objects)
     for person in range(len(bodies)):
         _cast_shadow(canvas.image, bodies, person)
         paint_person(canvas, shapes[person], bodies, outfits, person)
-        for _ in range(int(np.count_nonzero(hidden == person))):
-            stature = float(bodies.stature[person])
-            reach = bodies.points[person, :, :2]
-            foot = (
-                rng.uniform(*_span(reach[:, 0])),
-                rng.uniform(reach[:, 1].mean(), reach[:, 1].max() + 0.1),
-            )
-            paint_object(rng, canvas, foot, stature)
-    return canvas
-
-
-def _span(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.min()), float(values.max()) + 1.0
+        for _ in range(int(np.count_nonzero(in_front_of == person))):
+            x, y = bodies.points[person, :, 0], bodies.points[person, :, 1]
+            foot = (rng.uniform(x.min(), x.max()), rng.uniform(y.mean(), y.max()))
+            paint_object(rng, canvas, foot, float(bodies.stature[person]))
 
 
 def _cast_shadow(image: npt.NDArray[np.uint8], bodies: Bodies, person: int) -> None:

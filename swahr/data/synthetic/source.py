@@ -76,14 +76,12 @@ class SyntheticSource:
                 f"rendered people have no keypoints {unknown} of skeleton '{skeleton.name}'; name some of "
                 f"{list(KNOWN_KEYPOINTS)}"
             )
-        for name, (low, high), floor in (
-            ("image_size", (min(image_size), max(image_size)), 16),
-            ("people", people, 0),
-            ("objects", objects, 0),
-            ("clutter", clutter, 0),
-        ):
-            if not floor <= low <= high:
-                raise ValueError(f"{name}: expected {floor} <= fewest <= most, got {low} and {high}")
+        _check_range("image_size", (min(image_size), max(image_size)), 32)
+        for name, counts in (("people", people), ("objects", objects), ("clutter", clutter)):
+            _check_range(name, counts, 0)
+        _check_range("jpeg_quality", jpeg_quality or (100, 100), 1)
+        if size < 0 or seed < 0 or min(blur, noise) < 0:
+            raise ValueError(f"size, seed, blur and noise must be >= 0, got {size}, {seed}, {blur}, {noise}")
         self.skeleton = skeleton
         self._size, self._seed, self._image_size = size, seed, image_size
         self._objects, self._clutter = objects, clutter
@@ -134,6 +132,11 @@ class SyntheticSource:
         return annotate(canvas, image, bodies, self._landmarks)
 
 
+def _check_range(name: str, values: tuple[int | float, int | float], floor: int | float) -> None:
+    if not floor <= values[0] <= values[1]:
+        raise ValueError(f"{name}: expected {floor} <= least <= most, got {list(values)}")
+
+
 def _make_crowd(
     people: tuple[int, int],
     person_height: tuple[float, float] | None,
@@ -151,4 +154,6 @@ def _make_crowd(
     if person_height is None or height_spread is None or unusual_poses is None:
         missing = [name for name, value in sampled.items() if value is None]
         raise ValueError(f"sampled crowds need {missing}; give values, or a file of layouts")
+    _check_range("person_height", person_height, 0.02)
+    _check_range("height_spread", (height_spread, height_spread), 1)
     return SampledCrowd(people, person_height, height_spread, unusual_poses)
