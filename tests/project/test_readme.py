@@ -75,3 +75,9 @@ def test_links_point_to_files_that_exist(page: str) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)|src=\"([^\"]+)\"", text(page))
     local = {link for pair in links for link in pair if link and not re.match(r"[a-z]+:", link)}
     assert {link for link in local if not ((ROOT / page).parent / link).exists()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_folders_named_in_the_text_exist(page: str) -> None:
+    named = set(re.findall(r"`((?:swahr|conf|tests|experiments|notebooks|docs)/[\w./-]*)`", text(page)))
+    assert {name for name in named if not (ROOT / name).exists()} == set()
