@@ -109,6 +109,15 @@ def test_two_people_with_equal_tags_are_both_kept():
     assert len(AssociativeEmbedding(ORDER, rule="official")(peaks_of(people))[0]) == 1
 
 
+def test_a_person_merged_into_by_the_official_rule_forgets_its_tags():
+    # Keypoint 2 has a peak that joins and one that founds with the tag the person was founded with. The
+    # mean is then 0.0, too far from 1.2; it would be 0.325, were the earlier tags kept.
+    people = [{0: (0.0, 0.9), 1: (0.8, 0.9), 2: (0.5, 0.9), 3: (1.2, 0.9)}, {2: (0.0, 0.3)}]
+    groups = AssociativeEmbedding(range(4), rule="official")(peaks_of(people, keypoints=4))[0]
+    assert len(groups) == 2
+    assert groups.scores[0].tolist() == pytest.approx([0.9, 0.9, 0.3, 0.0])
+
+
 def test_a_pair_beyond_the_threshold_never_displaces_a_good_one():
     # Person 0 founds with tag 0. Then one peak fits it exactly, and another, better scored, fits nobody.
     people = [{0: (0.0, 0.9), 1: (0.0, 0.3)}, {1: (5.0, 0.9)}]
