@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 mpl.use("Agg")
 # Must run before any test module imports the package.
-_hook = install_import_hook("swahr", "beartype.beartype")
+_hook = install_import_hook("swahr", "runtime_types.check")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

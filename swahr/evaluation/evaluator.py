@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ _ALL, _MEDIUM, _LARGE = range(3)  # COCO's ranges of person area
 _CROWDING = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
 
 
+@runtime_checkable
 class _Engine(Protocol):
     """What the evaluation classes have in common."""
 

@@ -69,5 +69,5 @@ class AdamWithWarmup:
         if epoch < self.warmup_epochs:
             return self.warmup_start + (1 - self.warmup_start) * epoch / self.warmup_epochs
         if self.decay == "linear":
-            return max(0.0, (self.epochs - epoch) / (self.epochs - self.warmup_epochs))
+            return max(0.0, self.epochs - epoch) / max(self.epochs - self.warmup_epochs, 1e-9)
         return 0.1 ** bisect_right(self.milestones, epoch) if self.decay == "step" else 1.0

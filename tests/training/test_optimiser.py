@@ -10,7 +10,7 @@ from swahr.training import AdamWithWarmup
 def make(**changes):
     settings = {
         "lr": 1e-3, "reference_batch": 32, "weight_decay": 0.0, "epochs": 10,
-        "warmup_epochs": 2, "warmup_start": 0.1, "decay": "linear", "milestones": (),
+        "warmup_epochs": 2.0, "warmup_start": 0.1, "decay": "linear", "milestones": (),
     }  # fmt: skip
     return AdamWithWarmup(**(settings | changes))
 
@@ -26,7 +26,7 @@ def test_warmup_and_linear_decay_reach_their_ends():
 
 
 def test_steps_divide_by_ten_at_each_milestone():
-    schedule = make(decay="step", milestones=(4, 8), warmup_epochs=0)
+    schedule = make(decay="step", milestones=(4, 8), warmup_epochs=0.0)
     assert [schedule.factor(e) for e in (0, 3.99, 4, 8)] == pytest.approx([1, 1, 0.1, 0.01])
     assert make(decay="constant").factor(9) == 1.0
 
@@ -34,7 +34,7 @@ def test_steps_divide_by_ten_at_each_milestone():
 @pytest.mark.parametrize(("reference", "lr"), [(32, 2e-3), (None, 1e-3)])
 def test_rate_is_scaled_to_the_batch_it_is_used_with(reference, lr):
     network = nn.Linear(2, 2)
-    optimiser, schedule = make(reference_batch=reference, warmup_epochs=0)(
+    optimiser, schedule = make(reference_batch=reference, warmup_epochs=0.0)(
         network, batch_size=64, steps_per_epoch=4
     )
     assert optimiser.param_groups[0]["lr"] == pytest.approx(lr)

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import seed_everything
+
+from swahr.build import TrainingRun, build_training
+from swahr.cli.command import compose_config
+
+
+def smoke_run(folder: Path, *overrides: str) -> TrainingRun:
+    """The objects of `swahr train experiment=smoke` with some overrides, seeded as the command seeds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = compose_config("train", ["experiment=smoke", f"output={folder}", *overrides])
+    seed_everything(config.seed, workers=True, verbose=False)
+    return build_training(config, folder)
+
+
+@pytest.fixture
+def make_run():
+    return smoke_run

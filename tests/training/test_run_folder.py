@@ -1,0 +1,69 @@
+import csv
+
+import pytest
+import torch
+
+from swahr.build import build_network_from
+from swahr.checkpoint import load_checkpoint
+
+
+def test_a_run_leaves_checkpoints_curves_and_pictures(make_run, tmp_path):
+    run = make_run(tmp_path, "trainer.log_every_n_steps=1")
+    run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {
+        "best.safetensors",
+        "last.ckpt",
+        "metrics.csv",
+        "pictures",
+        "tensorboard",
+        "loss.png",
+        "ap.png",
+    } <= names
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["epoch_0000.png"]
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sum(bool(row["train/loss"]) for row in rows) == 2
+    assert [row["val/AP"] for row in rows if row["val/AP"]]
+    parts = [name for name in rows[0] if name.startswith("train/") and name != "train/loss"]
+    row = next(row for row in rows if row["train/loss"])
+    assert float(row["train/loss"]) == pytest.approx(sum(float(row[name]) for name in parts), rel=1e-4)
+
+
+def test_both_checkpoints_hold_the_averaged_weights(make_run, tmp_path):
+    run = make_run(tmp_path)
+    run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
+    best, last = load_checkpoint(tmp_path / "best.safetensors"), load_checkpoint(tmp_path / "last.ckpt")
+    assert best.weights.keys() == last.weights.keys()
+    assert all(torch.equal(best.weights[name], last.weights[name]) for name in best.weights)
+    current = torch.load(tmp_path / "last.ckpt", weights_only=True)["current_model_state"]
+    assert any(not torch.equal(value, current[f"network.{name}"]) for name, value in best.weights.items())
+    network = build_network_from(best)
+    assert network.strides == (4, 2)
+    assert best.stamp["seed"] == 0
+
+
+def test_checkpoint_of_another_architecture_or_skeleton_is_refused(make_run, tmp_path):
+    run = make_run(tmp_path)
+    run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
+    path = tmp_path / "best.safetensors"
+    with pytest.raises(ValueError, match=r"best\.safetensors.*another architecture.*missing.*misshapen"):
+        make_run(tmp_path / "wider", "model.channels=[8,16,32,64]", f"weights={path}")
+    with pytest.raises(ValueError, match=r"best\.safetensors.*17 keypoints.*'crowdpose'"):
+        make_run(tmp_path / "crowd", "data.skeleton=crowdpose", f"weights={path}")
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
+    damaged = tmp_path / "best.safetensors"
+    damaged.write_bytes(b"not tensors")
+    with pytest.raises(ValueError, match=r"best\.safetensors: not a readable safetensors file"):
+        load_checkpoint(damaged)
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "nothing.safetensors")
+    foreign = tmp_path / "foreign.ckpt"
+    torch.save({"state_dict": {"network.a": torch.zeros(1)}}, foreign)
+    with pytest.raises(ValueError, match="carries no swahr description"):
+        load_checkpoint(foreign)
+    (tmp_path / "torn.ckpt").write_bytes(foreign.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"torn\.ckpt: not a readable checkpoint"):
+        load_checkpoint(tmp_path / "torn.ckpt")
