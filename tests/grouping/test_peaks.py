@@ -68,10 +68,10 @@ def test_a_map_smaller_than_the_number_of_people():
 @given(st.integers(0, 2**31), st.sampled_from([3, 5, 7]), st.integers(5, 14), st.integers(5, 14))
 def test_equals_the_slow_reference(seed: int, window: int, h: int, w: int):
     heatmaps = torch.rand(2, 2, h, w, generator=torch.Generator().manual_seed(seed))
-    peaks = PeakExtractor(window=window, max_people=25, threshold=0.3)(dense(heatmaps))
+    peaks = PeakExtractor(window=window, max_people=15, threshold=0.3)(dense(heatmaps))
     for image in range(2):
         for keypoint in range(2):
-            expected = reference.peaks_of_map(heatmaps[image, keypoint].numpy(), window, 0.3)
+            expected = reference.peaks_of_map(heatmaps[image, keypoint].numpy(), window, 0.3)[:15]
             scores = peaks.scores[image, keypoint]
             found = [
                 (float(score), int(x), int(y))
