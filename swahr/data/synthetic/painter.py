@@ -7,20 +7,22 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float64
 
 from swahr.data.synthetic.appearance import LOWER, MATERIALS, PART, SKIN, UPPER, Outfits
 from swahr.data.synthetic.body import HEAD_RADII, INDEX, Bodies
 from swahr.data.synthetic.shapes import SHADES, SHIFT, Shape, to_fixed_point
-from swahr.data.synthetic.textures import TILE, texture_bank
+from swahr.data.synthetic.textures import TILE, cropped, texture_bank
 
 PART_BITS = 6
 NOBODY = 0
-THING = 0xFFFF
+THING = 1
 """Values of the id buffer that belong to no person: the background, and objects in front of it."""
 
 _BRIGHTEST = 64  # a cloth texture multiplies by value / 64
 _TEXTURED_FROM = 40.0  # statures in pixels below which cloth shows no pattern
+_FACE_FROM = 50.0  # and below which faces are blank
+
+_FOREIGN = 255  # the material of whatever is not this person's
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,80 +48,72 @@ def paint_person(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: O
     for shape, colours in zip(shapes, shaded, strict=True):
         identity = (person + 1) << PART_BITS | shape.part
         cv2.fillConvexPoly(canvas.ids, shape.polygons[0], identity, cv2.LINE_8, SHIFT)
-        for polygon, step in zip(shape.polygons, shape.steps, strict=True):
-            cv2.fillConvexPoly(canvas.image, polygon, colours[step], cv2.LINE_AA, SHIFT)
+        cv2.fillConvexPoly(canvas.image, shape.polygons[0], colours[0], cv2.LINE_AA, SHIFT)
+        for polygon, step in zip(shape.polygons[1:], shape.steps[1:], strict=True):
+            cv2.fillConvexPoly(canvas.image, polygon, colours[step], cv2.LINE_8, SHIFT)
         if shape.part == PART["face"]:
             _paint_face(canvas.image, bodies, outfits, person)
     if stature >= _TEXTURED_FROM:
         _weave(canvas, shapes, bodies, outfits, person)
 
 
+# Strokes and dots of a face in units of the head's radii (cf. HEAD_POINTS): eyes, brows, nose, mouth.
+_EYE, _BROW = np.array([0.42, -0.1, 0.88]), np.array([[0.2, -0.38, 0.9], [0.62, -0.38, 0.7]])
+_MIRROR = np.array([-1.0, 1.0, 1.0])
+_FACE_LINES = np.array(
+    [
+        [_EYE, _EYE * _MIRROR],
+        _BROW,
+        _BROW * _MIRROR,
+        [[0.0, -0.1, 1.0], [0.0, 0.2, 1.1]],
+        [[-0.14, 0.27, 0.98], [0.14, 0.27, 0.98]],
+        [[-0.27, 0.56, 0.78], [0.27, 0.56, 0.78]],
+    ]
+)
+_BROW_WIDTH, _NOSE_WIDTH, _NOSTRIL_WIDTH, _MOUTH_WIDTH = 0.004, 0.012, 0.006, 0.009
+_BLACK = (30.0, 30.0, 34.0)
+
+
 def _paint_face(image: npt.NDArray[np.uint8], bodies: Bodies, outfits: Outfits, person: int) -> None:
+    """Eyes, brows, nose and mouth, where the head's surface is turned to the viewer."""
     size = float(bodies.stature[person] * bodies.head_size[person])
-    if size < 50:
+    if size < _FACE_FROM:
         return
+    rotation = bodies.head[person]
+    turned = (_FACE_LINES * HEAD_RADII) @ rotation.T
+    places = to_fixed_point(bodies.points[person, INDEX["head_centre"], :2] + size * turned[..., :2]).tolist()
+    facing = ((_FACE_LINES / HEAD_RADII) @ rotation[2] * 0.05).tolist()
     skin = outfits.colours[person, PART["face"]].astype(np.float64)
-    hair = outfits.colours[person, PART["head"]].astype(np.float64)
-    rotation, centre = bodies.head[person], bodies.points[person, INDEX["head_centre"]]
-    face = _Face(image, rotation, centre, size)
-    for sign in (1.0, -1.0):
-        eye = (0.42 * sign, -0.1, 0.88)
-        face.dot(eye, 0.0095, (skin * 0.3 + 165).clip(0, 255))
-        face.dot(eye, 0.0055, np.array([38.0, 26.0, 22.0]))
-        face.stroke((0.2 * sign, -0.38, 0.9), (0.62 * sign, -0.38, 0.7), 0.004, hair * 0.8)
-    if outfits.glasses[person]:
-        for sign in (1.0, -1.0):
-            face.dot((0.42 * sign, -0.1, 0.9), 0.015, np.array([30.0, 30.0, 34.0]))
-            face.stroke((0.42 * sign, -0.1, 0.92), (0.0, -0.12, 1.0), 0.004, np.array([30.0, 30.0, 34.0]))
-    face.stroke((0.0, -0.1, 1.0), (0.0, 0.2, 1.1), 0.012, np.minimum(skin * 1.05, 255))
-    face.stroke((-0.14, 0.27, 0.98), (0.14, 0.27, 0.98), 0.006, skin * 0.66)
-    face.stroke((-0.27, 0.56, 0.78), (0.27, 0.56, 0.78), 0.009, skin * (0.78, 0.5, 0.5))
+    brow = outfits.colours[person, PART["head"]] * 0.8
+    strokes = (
+        *((i, _BROW_WIDTH, brow) for i in (1, 2)),
+        (3, _NOSE_WIDTH, np.minimum(skin * 1.05, 255)),
+        (4, _NOSTRIL_WIDTH, skin * 0.66),
+        (5, _MOUTH_WIDTH, skin * (0.78, 0.5, 0.5)),
+    )
+    for at, towards in zip(places[0], facing[0], strict=True):
+        if towards > 0.08:
+            _paint_eye(image, at, size, towards, skin, bool(outfits.glasses[person]))
+    for line, width, colour in strokes:
+        if min(facing[line]) > 0.05:
+            thickness = max(1, round(width * size))
+            cv2.line(image, places[line][0], places[line][1], colour.tolist(), thickness, cv2.LINE_AA, SHIFT)
+    if outfits.glasses[person] and min(facing[0]) > 0.08:
+        cv2.line(image, places[0][0], places[0][1], _BLACK, max(1, round(0.004 * size)), cv2.LINE_AA, SHIFT)
 
 
-@dataclass(frozen=True, eq=False)
-class _Face:
-    """Dots and strokes on the side of a head that is turned to the viewer; sizes in statures."""
-
-    image: npt.NDArray[np.uint8]
-    rotation: Float64[np.ndarray, "3 3"]
-    centre: Float64[np.ndarray, " xyz=3"]
-    size: float
-
-    def _project(self, point: tuple[float, float, float]) -> tuple[npt.NDArray[np.int32], float]:
-        turned = self.rotation @ (np.array(point) * HEAD_RADII)
-        facing = float(self.rotation[2] @ (np.array(point) / np.array(HEAD_RADII))) * 0.05
-        return to_fixed_point(self.centre[:2] + self.size * turned[:2]), facing
-
-    def dot(self, point: tuple[float, float, float], radius: float, colour: npt.NDArray[np.float64]) -> None:
-        at, facing = self._project(point)
-        if facing > 0.08:
-            axes = np.rint(
-                radius * self.size * (1 << SHIFT) * np.array([min(1.0, facing + 0.25), 0.8])
-            ).astype(int)
-            cv2.ellipse(
-                self.image,
-                at.tolist(),
-                axes.tolist(),
-                0.0,
-                0.0,
-                360.0,
-                colour.tolist(),
-                -1,
-                cv2.LINE_AA,
-                SHIFT,
-            )
-
-    def stroke(
-        self,
-        start: tuple[float, float, float],
-        end: tuple[float, float, float],
-        width: float,
-        colour: npt.NDArray[np.float64],
-    ) -> None:
-        (a, facing_a), (b, facing_b) = self._project(start), self._project(end)
-        if min(facing_a, facing_b) > 0.05:
-            thickness = max(1, round(width * self.size))
-            cv2.line(self.image, a.tolist(), b.tolist(), colour.tolist(), thickness, cv2.LINE_AA, SHIFT)
+def _paint_eye(
+    image: npt.NDArray[np.uint8],
+    at: list[int],
+    size: float,
+    facing: float,
+    skin: npt.NDArray[np.float64],
+    glasses: bool,
+) -> None:
+    white = np.minimum(skin * 0.3 + 165, 255).tolist()
+    for radius, colour in ((0.015, _BLACK),) if glasses else ((0.0095, white), (0.0055, (38.0, 26.0, 22.0))):
+        wide, high = (round(radius * size * (1 << SHIFT) * part) for part in (min(1.0, facing + 0.25), 0.8))
+        cv2.ellipse(image, at, (wide, high), 0.0, 0.0, 360.0, colour, -1, cv2.LINE_AA, SHIFT)
 
 
 def _weave(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: Outfits, person: int) -> None:
@@ -130,15 +124,16 @@ def _weave(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: Outfits
     right, bottom = np.minimum(corners.max(axis=0) + 2, (width, height)).tolist()
     if left >= right or top >= bottom:
         return
-    ids = canvas.ids[top:bottom, left:right]
-    parts = np.where(ids >> PART_BITS == person + 1, ids & ((1 << PART_BITS) - 1), len(MATERIALS))
-    material = np.append(MATERIALS, 255).astype(np.uint8)[parts]
+    table = np.full((len(bodies) + 1) << PART_BITS, _FOREIGN, np.uint8)
+    first = (person + 1) << PART_BITS
+    table[first : first + len(MATERIALS)] = MATERIALS
+    material = table[canvas.ids[top:bottom, left:right]]
     region = canvas.image[top:bottom, left:right]
     frame = _cloth_frame(bodies, person, (left, top))
     size = (right - left, bottom - top)
-    folds = _tiled(texture_bank().folds, frame, 0.6, size) >> 1
-    folds[material == SKIN] = _BRIGHTEST
-    factors = cv2.cvtColor(folds, cv2.COLOR_GRAY2RGB)
+    start = int(37 * bodies.stature[person])  # anywhere, but not the same place for everybody
+    factors = cropped(texture_bank().folds, (start, start // 7), size[::-1]).copy()
+    cv2.copyTo(np.full_like(factors, _BRIGHTEST), _mask(material == SKIN), factors)
     for garment, which in ((UPPER, 0), (LOWER, 1)):
         if outfits.pattern[person, which] >= 0:
             pattern = texture_bank().patterns[outfits.pattern[person, which]]
@@ -149,7 +144,7 @@ def _weave(canvas: Canvas, shapes: list[Shape], bodies: Bodies, outfits: Outfits
             )
             cv2.copyTo(woven, _mask(material == garment), factors)
     lit = cv2.multiply(region, factors, scale=1.0 / _BRIGHTEST)
-    cv2.copyTo(lit, _mask(material != 255), region)
+    cv2.copyTo(lit, _mask(material != _FOREIGN), region)
 
 
 def _mask(chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

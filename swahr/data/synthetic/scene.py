@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float64, Int64, UInt8
@@ -88,27 +89,30 @@ def annotate(canvas: Canvas, image: npt.NDArray[np.uint8], bodies: Bodies, landm
     keypoints = np.rint(bodies.points[:, landmarks, :2] * _KEYPOINT_STEP) / _KEYPOINT_STEP
     keypoints = np.where(visibility[..., None] == ABSENT, 0.0, keypoints)
     owner = np.asarray(canvas.ids >> PART_BITS, dtype=np.uint16)
-    area = np.bincount(owner.ravel(), minlength=len(bodies) + 1)[1 : len(bodies) + 1].astype(np.float64)
+    area, boxes = _extents(owner, len(bodies))
     labelled = (visibility == VISIBLE).any(axis=1)
     unlabelled = ~labelled & (area > 0)
+    order = np.concatenate([np.flatnonzero(labelled), np.flatnonzero(unlabelled)])
     valid = np.ones(canvas.ids.shape, dtype=np.bool_)
     for person in np.flatnonzero(unlabelled):
         valid &= owner != person + 1
-    order = np.concatenate([np.flatnonzero(labelled), np.flatnonzero(unlabelled)])
     return Scene(
         image=image,
         keypoints=keypoints[labelled],
         visibility=visibility[labelled],
         area=area[order],
-        boxes=_boxes(owner, order + 1),
+        boxes=boxes[order],
         valid=valid,
     )
 
 
-def _boxes(owner: npt.NDArray[np.uint16], labels: npt.NDArray[np.int64]) -> Float64[np.ndarray, "q 4"]:
-    boxes = np.zeros((len(labels), 4))
-    for box, label in zip(boxes, labels, strict=True):
-        shown = owner == label
-        rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
-        box[:] = columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]
-    return boxes
+def _extents(
+    owner: npt.NDArray[np.uint16], count: int
+) -> tuple[Float64[np.ndarray, " p"], Float64[np.ndarray, "p 4"]]:
+    """Visible pixels and their bounding box (x, y, width, height) per person."""
+    area, boxes = np.zeros(count), np.zeros((count, 4))
+    for person in range(count):
+        shown = (owner == person + 1).view(np.uint8)
+        area[person] = cv2.countNonZero(shown)
+        boxes[person] = cv2.boundingRect(shown)
+    return area, boxes

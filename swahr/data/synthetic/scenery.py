@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swahr.data.synthetic.painter import THING, Canvas
 from swahr.data.synthetic.shapes import SHIFT, to_fixed_point
-from swahr.data.synthetic.textures import GRAIN_DEVIATION, GRAIN_MEAN, texture_bank
+from swahr.data.synthetic.textures import GRAIN_DEVIATION, GRAIN_MEAN, cropped, texture_bank
 
 Picture = npt.NDArray[np.uint8]
 Outline = npt.NDArray[np.float64]
@@ -50,7 +50,9 @@ def _surface(rng: np.random.Generator, size: tuple[int, int], stretch: float) ->
     )
     if rng.random() < 0.5:
         crop = cv2.flip(crop, 1)
-    return np.asarray(cv2.LUT(crop, _recolouring(rng, 0.3)), dtype=np.uint8)
+    contrast = float(np.exp(rng.normal(0, 0.25)))
+    brightness = rng.normal(0, 25) + 128 * (1 - contrast)
+    return np.asarray(cv2.convertScaleAbs(crop, alpha=contrast, beta=max(brightness, 0.0)), dtype=np.uint8)
 
 
 def _recolouring(rng: np.random.Generator, strength: float) -> Picture:
@@ -79,11 +81,12 @@ def _paint_thing(
     faces = _THINGS[int(rng.integers(len(_THINGS)))](rng, extent)
     muted = rng.random() < 0.5
     colour = rng.uniform(40, 220) + (rng.normal(0, 8, 3) if muted else rng.uniform(-90, 90, 3))
-    for outline, tone in faces:
+    shades = np.clip(colour * np.array([[tone] for _, tone in faces]), 0, 255).tolist()
+    for (outline, _), shade in zip(faces, shades, strict=True):
         polygon = to_fixed_point(outline + np.array([x, y]))
         if ids is not None:
             cv2.fillConvexPoly(ids, polygon, THING, cv2.LINE_8, SHIFT)
-        cv2.fillConvexPoly(image, polygon, np.clip(colour * tone, 0, 255).tolist(), cv2.LINE_AA, SHIFT)
+        cv2.fillConvexPoly(image, polygon, shade, cv2.LINE_AA, SHIFT)
 
 
 def _rectangle(left: float, top: float, right: float, bottom: float) -> Outline:
@@ -159,7 +162,10 @@ def photograph(
         shot = cv2.GaussianBlur(shot, (0, 0), sigma)
     strength = noise / GRAIN_DEVIATION * float(rng.random()) ** 1.5
     if strength > 0.02:
-        shot = cv2.addWeighted(shot, 1.0, _grain(rng, image.shape), strength, -GRAIN_MEAN * strength)
+        grain = texture_bank().grain
+        corner = (int(rng.integers(len(grain))), int(rng.integers(len(grain))))
+        noisy = cropped(grain, corner, (image.shape[0], image.shape[1]))
+        shot = cv2.addWeighted(shot, 1.0, noisy, strength, -GRAIN_MEAN * strength)
     if jpeg_quality is not None:
         quality = int(rng.integers(jpeg_quality[0], jpeg_quality[1] + 1))
         _, code = cv2.imencode(
@@ -173,13 +179,3 @@ def _decoded(code: npt.NDArray[np.integer]) -> Picture:
     picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
     assert picture is not None  # it was encoded a line ago
     return np.asarray(picture, dtype=np.uint8)
-
-
-def _grain(rng: np.random.Generator, shape: tuple[int, ...]) -> Picture:
-    """A random crop of the film grain, repeated where the image is larger."""
-    grain = texture_bank().grain
-    rows, columns = (-(-length // len(grain)) for length in shape[:2])
-    grain = np.tile(grain, (rows, columns, 1)) if rows * columns > 1 else grain
-    top = int(rng.integers(0, len(grain) - shape[0] + 1))
-    left = int(rng.integers(0, grain.shape[1] - shape[1] + 1))
-    return grain[top : top + shape[0], left : left + shape[1]]

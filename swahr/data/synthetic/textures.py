@@ -25,10 +25,13 @@ _SURFACES_PER_KIND = 4
 
 @dataclass(frozen=True, eq=False)
 class TextureBank:
-    """All textures. ``patterns`` and ``folds`` are grey tiles that repeat, ``surfaces`` are RGB pictures."""
+    """All textures: ``patterns`` and ``glow`` are grey, the others RGB.
+
+    ``patterns`` repeat; ``folds`` are factors to darken (below 64) or lighten cloth with.
+    """
 
     patterns: tuple[Gray, ...]
-    folds: Gray
+    folds: Colour
     surfaces: tuple[Colour, ...]
     grain: Colour
     glow: Gray
@@ -41,11 +44,20 @@ def texture_bank() -> TextureBank:
     makers = (_ramp_surface, _wood, _bricks, _panels, _foliage, _bokeh)
     surfaces = tuple(make(rng) for make in makers for _ in range(_SURFACES_PER_KIND))
     grain = np.clip(rng.normal(GRAIN_MEAN, GRAIN_DEVIATION, (_GRAIN, _GRAIN, 3)), 0, 255).astype(np.uint8)
-    folds = _to_gray(128 + 13 * _cloud(rng, TILE, (6, 12, 24)) + 5 * _cloud(rng, TILE, (64, 128)))
+    creases = 13 * _cloud(rng, 2 * TILE, (12, 24, 48)) + 5 * _cloud(rng, 2 * TILE, (128, 256))
+    folds = np.repeat(_to_gray((128 + creases) / 2)[..., None], 3, axis=2)
     ramp = np.linspace(-1, 1, 64)
     radius = np.hypot(ramp[:, None], ramp)
     glow = _to_gray(255 * np.clip(1 - radius, 0, 1) ** 1.2)
     return TextureBank(_patterns(rng), folds, surfaces, grain, glow)
+
+
+def cropped(picture: Colour, chance: tuple[int, int], size: tuple[int, int]) -> Colour:
+    """A part of ``size`` (h, w); any two integers choose it. A picture that is too small is repeated."""
+    rows, columns = (-(-wanted // have) for wanted, have in zip(size, picture.shape, strict=False))
+    large = np.tile(picture, (rows, columns, 1)) if rows * columns > 1 else picture
+    top, left = (n % (have - wanted + 1) for n, have, wanted in zip(chance, large.shape, size, strict=False))
+    return large[top : top + size[0], left : left + size[1]]
 
 
 def _to_gray(values: npt.NDArray[np.float64]) -> Gray:
