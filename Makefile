@@ -24,7 +24,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 # The stamp is written last, so an interrupted installation is started afresh, never taken for a finished one.
 $(READY): requirements.lock pyproject.toml

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from swahr import __version__
 
 _LIBRARIES = ("torch", "lightning", "numpy", "opencv-python", "faster-coco-eval")
 
@@ -26,7 +25,7 @@ def make_stamp(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[st
         files: annotation and weight files; their names (not their folders) are recorded.
     """
     return {
-        "swahr": __version__,
+        "swahr": version("swahr"),
         "commit": _commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,

@@ -85,8 +85,8 @@ class CocoSource:
     def ground_truth(self) -> dict[str, Any]:
         """A COCO-format dictionary of these images, for evaluation.
 
-        Keypoints are counted anew, missing areas are 0.53 of the box, and segmentations are left out (no
-        keypoint protocol reads them).
+        Missing counts of keypoints are filled in (a file's own stay: the official tools score by them),
+        missing areas are 0.53 of the box, and segmentations are left out (no keypoint protocol reads them).
         """
         return {
             "info": {"description": str(self._path.name)},
@@ -159,8 +159,10 @@ def _annotations(record: ImageRecord, num_keypoints: int) -> Annotations:
 def _annotation_entry(person: PersonRecord) -> dict[str, Any]:
     return {
         "iscrowd": 0,
+        # The official tools ignore people whose file says 0, though some of CrowdPose's have keypoints:
+        # a file's own count therefore stays where it is given.
+        "num_keypoints": person.num_labelled,
         **person.entry,
         "keypoints": person.keypoints.ravel().tolist(),
-        "num_keypoints": person.num_labelled,
         "area": person.area,
     }

@@ -27,7 +27,7 @@ _ANNOTATION_KEYS = ("id", "image_id", "category_id", "bbox", "keypoints")
 class PersonRecord:
     """One annotation: a person, or a crowd region. Frame: image, as the file has it (pixel indices).
 
-    ``entry`` is the file's dictionary without keypoints, segmentation and counts. ``segmentation`` is kept
+    ``entry`` is the file's dictionary without keypoints, segmentation and area. ``segmentation`` is kept
     only where it is needed to mask the region out.
     """
 
@@ -38,7 +38,7 @@ class PersonRecord:
 
     @property
     def num_labelled(self) -> int:
-        """The number of labelled keypoints (the file's own ``num_keypoints`` is not reliable)."""
+        """The number of labelled keypoints (training never reads the file's own, which is not reliable)."""
         return int(np.count_nonzero(self.keypoints[:, 2]))
 
     @property
@@ -197,7 +197,7 @@ def _person(
         )
     area = entry.get("area")
     area = _AREA_OF_BOX * box[2] * box[3] if area is None else _numbers([area], f"{where}: 'area'")[0]
-    dropped = ("keypoints", "segmentation", "num_keypoints", "area")
+    dropped = ("keypoints", "segmentation", "area")
     person = PersonRecord(
         entry={key: value for key, value in entry.items() if key not in dropped},
         keypoints=keypoints,

@@ -138,7 +138,11 @@ def test_bad_choice_of_images(content: Content, write_coco: Write) -> None:
 def test_ground_truth_is_what_evaluators_read(content: Content, write_coco: Write) -> None:
     truth = CocoSource(*write_coco(content), image_ids=[3, 7]).ground_truth()
     json.dumps(truth)
-    assert [annotation["num_keypoints"] for annotation in truth["annotations"]] == [3, 2, 0]
+    assert [annotation["num_keypoints"] for annotation in truth["annotations"]] == [99, 99, 99]
+    for entry in content["annotations"]:
+        del entry["num_keypoints"]
+    counted = CocoSource(*write_coco(content), image_ids=[3, 7]).ground_truth()["annotations"]
+    assert [annotation["num_keypoints"] for annotation in counted] == [3, 2, 0]
     assert truth["annotations"][1]["keypoints"] == [10, 20, 2, 30, 40, 1, 0, 0, 0]
     assert truth["images"][0]["crowdIndex"] == 0.5
     api = coco_api.COCO()
@@ -214,7 +218,7 @@ def test_real_images(shared_data: Path, file: str) -> None:
     assert len(source) == count
     assert source.skeleton is (CROWDPOSE if "crowdpose" in file else COCO)
     entries = source.ground_truth()["annotations"]
-    taught = sum(entry["num_keypoints"] > 0 and not entry["iscrowd"] for entry in entries)
+    taught = sum(any(entry["keypoints"][2::3]) and not entry["iscrowd"] for entry in entries)
     images = [source[index] for index in range(count)]
     assert sum(len(labelled.annotations) for labelled in images) == taught
     for labelled in images:
