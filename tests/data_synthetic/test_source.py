@@ -33,7 +33,7 @@ def test_is_an_unbounded_source():
     assert "17" in source.describe(17)
 
 
-def test_same_seed_and_index_give_the_same_image_in_any_order_and_process():
+def test_same_seed_and_index_give_the_same_image_in_any_order_and_copy():
     first = SyntheticSource(size=4, seed=5, **FULL)
     second = pickle.loads(pickle.dumps(SyntheticSource(size=4, seed=5, **FULL)))
     second[3], second[0]

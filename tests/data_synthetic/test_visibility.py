@@ -179,3 +179,14 @@ def test_the_pixels_of_unlabelled_people_are_not_valid():
         assert (~scene.valid).sum() == extra.sum()
         found += len(extra)
     assert found > 0
+
+
+@pytest.mark.parametrize("yaw", range(0, 360, 45))
+def test_clothes_lie_over_the_limbs_that_they_cover(yaw):
+    bodies = standing(yaw, reach=80)
+    _, outfits = painted(bodies)
+    outfits = replace(outfits, sleeve=np.full(1, 0.6), breeches=np.full(1, 0.6), trouser=np.zeros(1))
+    order = [shape.part for shape in person_shapes(bodies, outfits, LIGHT)[0]]
+    for side in ("left", "right"):
+        assert order.index(PART[f"{side}_sleeve"]) > order.index(PART[f"{side}_upper_arm"])
+        assert order.index(PART[f"{side}_breeches"]) > order.index(PART[f"{side}_thigh"])

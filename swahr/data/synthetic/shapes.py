@@ -89,10 +89,11 @@ def _limb_shapes(bodies: Bodies, outfits: Outfits, light: np.ndarray) -> list[li
     )
     size = (bodies.stature * bodies.girth)[:, None]
     start, end = bodies.points[:, _FROM], bodies.points[:, _TO]
+    # A sleeve lies over its arm however much of it points to the viewer, so both go by the whole bone.
+    depth = ((start[..., 2] + end[..., 2]) / 2 + bodies.stature[:, None] * _BIAS).tolist()
     end = start + cover[..., None] * (end - start)
     near, far = size * _RADII[:, 0], size * (_RADII[:, 0] + cover * (_RADII[:, 1] - _RADII[:, 0]))
     outlines = _capsules(start[..., :2], end[..., :2], near, far, light, np.where(cover < 1.0, _HEM, 1.0))
-    depth = ((start[..., 2] + end[..., 2]) / 2 + bodies.stature[:, None] * _BIAS).tolist()
     radii, covers = near.tolist(), cover.tolist()
     return [
         [
