@@ -17,15 +17,25 @@ from swahr.build import RUNTIME_FACTS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
-# run.yaml is a part of the others; those that take groups from a checkpoint are composed in tests/cli.
-ENTRIES = sorted(
-    path.stem
-    for path in CONF.glob("*.yaml")
-    if path.stem != "run" and "from_model" not in path.read_text(encoding="utf-8")
-)
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 # YAML writes 1 for 1.0.
 NUMERIC_TOWER = BeartypeConf(is_pep484_tower=True)
+
+
+def is_complete(entry: Path) -> bool:
+    """Whether all groups of a command come from files: some take theirs from a checkpoint when they run."""
+    defaults = OmegaConf.to_container(OmegaConf.load(entry)).get("defaults", [])
+    chosen = [
+        f"{group}/{option}"
+        for item in defaults
+        if isinstance(item, dict)
+        for group, option in item.items()
+        if option
+    ]
+    return bool(chosen) and all((CONF / f"{choice}.yaml").is_file() for choice in chosen)
+
+
+ENTRIES = sorted(path.stem for path in CONF.glob("*.yaml") if is_complete(path))
 
 
 def nodes(tree: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
