@@ -3,7 +3,7 @@
 The same as::
 
     swahr train experiment=demo output=runs/demo/<time>/train
-    swahr evaluate model=<…>/train/best.safetensors data.module.val.seed=2 data.module.val.size=300
+    swahr evaluate checkpoint=<…>/train/best.safetensors data.module.val.seed=2 data.module.val.size=300
 """
 
 import json
@@ -26,8 +26,8 @@ def main() -> None:
     """Run both commands and say where everything is."""
     folder = Path("runs/demo") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     _swahr("train", "experiment=demo", f"output={folder}/train")
-    model = folder / "train" / "best.safetensors"
-    _swahr("evaluate", f"model={model}", f"output={folder}/evaluate", *HELD_OUT)
+    checkpoint = folder / "train" / "best.safetensors"
+    _swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}/evaluate", *HELD_OUT)
     metrics = folder / "evaluate" / "metrics.json"
     leaves = {
         "AP on held-out crowds": json.loads(metrics.read_text())["figures"]["AP"],
@@ -35,7 +35,7 @@ def main() -> None:
         "loss curve": folder / "train" / "loss.png",
         "AP curve": folder / "train" / "ap.png",
         "predictions": folder / "evaluate" / "predictions.png",
-        "checkpoint": model,
+        "checkpoint": checkpoint,
     }
     sys.stdout.write("".join(f"{name:<24}{value}\n" for name, value in leaves.items()))
 

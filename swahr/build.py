@@ -215,7 +215,10 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     )
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    stamp = make_stamp(seed=config.seed, files=_annotation_files(config))
+    plain["data"] = OmegaConf.to_container(config.data, resolve=False)  # so that data.root can change later
+    stamp = make_stamp(
+        seed=config.seed, files=annotation_files([config.data.module.train, config.data.module.val])
+    )
     description = describe_run({str(k): v for k, v in plain.items()}, skeleton, stamp)
     trainer = create(
         config.trainer,
@@ -229,8 +232,8 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     return TrainingRun(trainer, module, data)
 
 
-def _annotation_files(config: DictConfig) -> list[str]:
-    nodes = (config.data.module.train, config.data.module.val)
+def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:
+    """The annotation files that sources of images read."""
     return sorted({str(node.annotations) for node in nodes if node.get("annotations")})
 
 

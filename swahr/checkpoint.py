@@ -62,7 +62,7 @@ class Checkpoint:
                 f"{_first('missing', missing)}, {_first('unknown', unknown)}, "
                 f"{_first('misshapen', misshapen)}. "
                 "Use the model configuration it was trained with, which it carries itself "
-                "(Predictor.from_checkpoint and `swahr evaluate model=…` read it)."
+                "(Predictor.from_checkpoint and `swahr evaluate checkpoint=…` read it)."
             )
         network.load_state_dict(self.weights)
 

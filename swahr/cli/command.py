@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import logging
 import os
 import re
 import sys
@@ -16,120 +14,149 @@ import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from swahr.build import TEST_TIME_GROUPS, configuration_folder
 from swahr.checkpoint import load_checkpoint
+from swahr.cli.overrides import compose_checked, parse_overrides, single_runs
 
-_log = logging.getLogger(__name__)
 _USER_ERRORS = (
-    FileNotFoundError,
-    FileExistsError,
     FloatingPointError,
-    PermissionError,
+    ImportError,
+    MisconfigurationException,
+    OSError,
+    OmegaConfBaseException,
     TypeError,
     ValueError,
 )
-_COMMANDS_WITH_MODEL = ("evaluate", "predict", "show")
-_GROUPS_OF_A_MODEL = ("data", "target", *TEST_TIME_GROUPS, "evaluation")
+_COMMANDS_WITH_CHECKPOINT = ("evaluate", "predict", "show")
+_GROUPS_OF_A_CHECKPOINT = ("data", "target", *TEST_TIME_GROUPS, "evaluation")
+_SWEEP_FLAGS = {"-m", "--multirun"}
 
 
 def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
     """Run ``job`` under Hydra with the configuration ``conf/<name>.yaml`` and the command line.
 
     Errors that the user can mend are shown as one message; ``HYDRA_FULL_ERROR=1`` shows where they arose.
+    Each run of a sweep has its own ``output``, inside the folder that the command line says.
     """
 
     def guarded(config: DictConfig) -> Any:
-        try:
-            return job(config)
-        except _USER_ERRORS as error:
-            if os.environ.get("HYDRA_FULL_ERROR"):
-                raise
-            _fail(name, str(error))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            config.output = HydraConfig.get().runtime.output_dir
+        return _or_fail(name, lambda: job(config))
 
-    try:
-        if name in _COMMANDS_WITH_MODEL:
-            _register_model_settings(sys.argv[1:])
-        _check_keys(name, sys.argv[1:])
-    except _USER_ERRORS as error:
-        _fail(name, str(error))
+    _or_fail(name, lambda: _prepare(name))
     hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)()
 
 
-def _fail(name: str, message: str) -> None:
-    sys.stderr.write(f"swahr {name}: error: {message}\n")
-    raise SystemExit(1)
+def _or_fail(name: str, action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except _USER_ERRORS as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        sys.stderr.write(f"swahr {name}: error: {_message(error)}\n")
+        raise SystemExit(1) from None
 
 
-def _register_model_settings(arguments: list[str]) -> None:
-    """Offer the settings inside ``model=<checkpoint>`` to Hydra as the option ``from_model`` of each group.
+def _message(error: Exception) -> str:
+    """What the error says; PyTorch's loader processes put a whole traceback before it."""
+    text = str(error)
+    if "in DataLoader worker process" in text:
+        text = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
+    return text.strip()
 
-    Without a model they are the defaults of `swahr train`.
+
+def _prepare(name: str) -> None:
+    """Check the command line before Hydra makes a folder, and tell Hydra how to call a sweep's folders."""
+    arguments = sys.argv[1:]
+    flags = {argument for argument in arguments if argument.startswith("-")}
+    overrides = parse_overrides(arguments)
+    _offer_checkpoint_settings(name, overrides)
+    if flags - _SWEEP_FLAGS:
+        return  # help, or configuration from elsewhere: Hydra's business
+    sweep = bool(flags)
+    runs = single_runs(overrides) if sweep else [[override.input_line or "" for override in overrides]]
+    for run in runs:
+        config = compose_checked(name, run, lambda values: _compose(name, values))
+        if not sweep:
+            check_unused(Path(config.output))
+    fixed = [o.key_or_group for o in overrides if not o.is_sweep_override() and not o.is_hydra_override()]
+    if sweep and fixed:
+        quoted = ",".join(f"'{key}'" for key in fixed)
+        sys.argv.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
+
+
+def _offer_checkpoint_settings(name: str, overrides: list[Override]) -> None:
+    """Offer the settings inside a checkpoint to Hydra, as the option ``from_checkpoint`` of each group.
+
+    Without a checkpoint they are the defaults of `swahr train`.
+
+    Raises:
+        ValueError: several checkpoints, whose settings would differ.
     """
-    models = [argument.partition("=")[2] for argument in arguments if argument.startswith("model=")]
-    if models and models[-1].endswith((".safetensors", ".ckpt")) and "," not in models[-1]:
-        config: Mapping[str, Any] = load_checkpoint(models[-1].strip("'\"")).config
+    if name not in _COMMANDS_WITH_CHECKPOINT:
+        return
+    given = [override for override in overrides if override.key_or_group == "checkpoint"]
+    if any(override.is_sweep_override() for override in given):
+        raise ValueError("one checkpoint at a time: settings come from it, so that it cannot be swept over")
+    path = given[-1].value() if given else None
+    config: Mapping[str, Any]
+    if path is not None:
+        config = load_checkpoint(str(path)).config
     else:
-        composed = OmegaConf.to_container(compose_config("train"), resolve=False)
+        composed = OmegaConf.to_container(_compose("train", []), resolve=False)
         assert isinstance(composed, dict)
         config = {str(key): value for key, value in composed.items()}
-    for group in _GROUPS_OF_A_MODEL:
-        ConfigStore.instance().store(name="from_model", group=group, node=config[group])
+    for group in _GROUPS_OF_A_CHECKPOINT:
+        ConfigStore.instance().store(name="from_checkpoint", group=group, node=config[group])
 
 
 def compose_config(name: str, overrides: list[str] | None = None) -> DictConfig:
     """The configuration of a command, as its command line would give it."""
+    _offer_checkpoint_settings(name, parse_overrides(overrides or []))
+    return _compose(name, overrides or [])
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(configuration_folder())):
-        return compose(name, overrides or [])
-
-
-def _check_keys(name: str, arguments: list[str]) -> None:
-    """Name the nearest keys when an override fits none, which Hydra does not."""
-    overrides = [a for a in arguments if "=" in a and not a.startswith(("-", "+", "~", "hydra"))]
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if "," in value:
-            continue  # a sweep; each of its jobs is checked when it is composed
-        try:
-            compose_config(name, [override])
-        except HydraException as error:
-            if "experiment" in "".join(overrides) or not re.search("not in struct|Could not", str(error)):
-                continue  # it may fit once the others are applied: Hydra decides
-            _raise_unknown_key(name, key, error)
-
-
-def _raise_unknown_key(name: str, key: str, error: HydraException) -> None:
-    known = _keys(OmegaConf.to_container(compose_config(name), resolve=False))
-    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"`swahr {name} --help` lists the keys"
-    raise ValueError(f"conf/{name}.yaml has no key '{key}' ({str(error).splitlines()[0]}); {hint}") from error
-
-
-def _keys(node: Any, prefix: str = "") -> list[str]:
-    if not isinstance(node, dict):
-        return [prefix.removesuffix(".")]
-    own = [prefix.removesuffix(".")] if prefix else []
-    return own + [key for name, value in node.items() for key in _keys(value, f"{prefix}{name}.")]
+        return compose(name, overrides)
 
 
 def fresh_folder(path: str) -> Path:
-    """A run's folder, which must not hold another run's files (Hydra's own are already there).
+    """Make a run's folder.
 
     Raises:
-        FileExistsError: it does.
+        FileExistsError: it holds another run's files.
     """
     folder = Path(path)
+    check_unused(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    foreign = (file.name for file in folder.iterdir() if file.name != ".hydra" and file.suffix != ".log")
+    return folder
+
+
+def check_unused(folder: Path) -> None:
+    """Make sure that a folder holds no files of another run (Hydra's own may be there already).
+
+    Raises:
+        FileExistsError: it does, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another output=…")
+    files = folder.iterdir() if folder.exists() else ()
+    foreign = (file.name for file in files if file.name != ".hydra" and file.suffix != ".log")
     if others := sorted(foreign):
         raise FileExistsError(
             f"{folder} holds files of another run ({', '.join(others[:4])}); run folders are never reused: "
             "choose another output=…"
         )
-    return folder
 
 
 def write_json(path: Path, value: Any) -> None:

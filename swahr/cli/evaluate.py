@@ -10,10 +10,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import build_data, build_evaluation, build_network_from, build_pipeline
+from swahr.build import annotation_files, build_evaluation, build_network_from, build_pipeline, build_source
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command, write_json
-from swahr.data import Source
+from swahr.data import Source, validation_loader
 from swahr.draw import contact_sheet, draw_poses, write_image
 from swahr.evaluation import results_from_poses, write_results
 from swahr.predictor import Predictor
@@ -23,9 +23,10 @@ from swahr.structures import Poses
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate a checkpoint on the validation images of ``config.data``; the result is the AP."""
-    checkpoint = load_checkpoint(config.model)
-    data = build_data(config)
-    checkpoint.check_skeleton(data.val.skeleton, source="the validation data")
+    checkpoint = load_checkpoint(config.checkpoint)
+    node = config.data.module
+    source = build_source(node.val, config.data.skeleton)
+    checkpoint.check_skeleton(source.skeleton, source="the validation data")
     folder = fresh_folder(config.output)
     predictor = Predictor(
         network=build_network_from(checkpoint),
@@ -35,15 +36,15 @@ def evaluate(config: DictConfig) -> float:
         precision=config.precision,
     )
     poses: dict[int, Poses] = {}
-    loader = data.val_dataloader()
+    loader = validation_loader(source, batch_size=node.val_batch_size, workers=node.workers)
     for images in track(loader, "finding people", console=Console(stderr=True), total=len(loader)):
         found = predictor.predict([image.image for image in images])
         poses.update(zip((image.image_id for image in images), found, strict=True))
     write_results(folder / "results.json", results_from_poses(poses))
-    figures = build_evaluation(config.evaluation, data.val.ground_truth(), checkpoint.skeleton)(poses)
-    stamp = make_stamp(seed=config.seed, files=[config.model])
+    figures = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
+    stamp = make_stamp(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
     write_json(folder / "metrics.json", {"figures": figures, "images": len(poses), "stamp": stamp})
-    write_image(folder / "predictions.png", _page(data.val, poses, config.pictures))
+    write_image(folder / "predictions.png", _page(source, poses, config.pictures))
     report(figures)
     return figures["AP"]
 

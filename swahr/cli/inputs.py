@@ -10,9 +10,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 def inputs_as_override(arguments: Iterable[str]) -> list[str]:
-    """Gather arguments without ``=`` into one ``inputs=[…]``, the form Hydra understands."""
+    """Gather files (arguments without ``=``, or that exist) into one ``inputs=[…]``, as Hydra wants them."""
     arguments = list(arguments)
-    files = [argument for argument in arguments if "=" not in argument and not argument.startswith("-")]
+    files = [a for a in arguments if not a.startswith("-") and ("=" not in a or Path(a).exists())]
     if not files:
         return arguments
     quoted = ",".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in files)

@@ -27,7 +27,7 @@ from swahr.structures import Poses
 def predict(config: DictConfig) -> None:
     """Find the people in ``config.inputs``; write ``poses.json`` and drawn pictures to ``config.output``."""
     files = expand_inputs(config.inputs)
-    checkpoint = load_checkpoint(config.model)
+    checkpoint = load_checkpoint(config.checkpoint)
     predictor = Predictor(
         network=build_network_from(checkpoint),
         pipeline=build_pipeline(config, checkpoint.skeleton),

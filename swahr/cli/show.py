@@ -28,10 +28,10 @@ _STRIDES = (4, 2)  # what to show of the targets where no network says otherwise
 
 def show(config: DictConfig) -> None:
     """Draw one figure an image: what is taught (with annotations) and what is said (with a model)."""
-    checkpoint = load_checkpoint(config.model) if config.model else None
+    checkpoint = load_checkpoint(config.checkpoint) if config.checkpoint else None
     if checkpoint is None and config.inputs:
         raise ValueError(
-            "images without annotations can only be shown with a model: add model=<checkpoint>, or leave the "
+            "images without annotations can only be shown with a model: add checkpoint=<file>, or leave the "
             "images out to see the targets of validation images"
         )
     folder = fresh_folder(config.output)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.build import build_training
+from swahr.build import TrainingRun, build_training
 from swahr.cli.command import fresh_folder, report, run_command
+from swahr.training import ExportBest
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -43,12 +45,22 @@ def train(config: DictConfig) -> float:
     )
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     run.trainer.fit(run.module, datamodule=run.data, ckpt_path=config.ckpt, weights_only=True)
-    best = folder / "best.safetensors"
-    ap = {
-        name: float(value) for name, value in run.trainer.callback_metrics.items() if name.startswith("val/")
-    }
-    report({"output": str(folder), "best": str(best) if best.exists() else None, "last_validation": ap})
-    return ap.get("val/AP", float("nan"))
+    best = _best(run)
+    last = {name: float(value) for name, value in run.trainer.callback_metrics.items() if "val/" in name}
+    report(
+        {
+            "output": str(folder),
+            "best": str(best.path) if best.path.exists() else None,
+            "best_AP": best.best if math.isfinite(best.best) else None,
+            "last_validation": last,
+        }
+    )
+    return best.best
+
+
+def _best(run: TrainingRun) -> ExportBest:
+    callbacks: list[Callback] = run.trainer.callbacks  # type: ignore[attr-defined] # set by a connector
+    return next(callback for callback in callbacks if isinstance(callback, ExportBest))
 
 
 def _quieten_lightning() -> None:

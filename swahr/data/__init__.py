@@ -1,7 +1,7 @@
 """From annotation files and renderers to batches of labelled images."""
 
 from swahr.data.coco import CocoSource
-from swahr.data.datamodule import PoseDataModule
+from swahr.data.datamodule import PoseDataModule, validation_loader
 from swahr.data.dataset import EpochSampler, PoseDataset, collate
 from swahr.data.images import read_image
 from swahr.data.source import Source
@@ -19,4 +19,5 @@ __all__ = [
     "collate",
     "read_image",
     "render_dataset",
+    "validation_loader",
 ]

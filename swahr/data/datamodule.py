@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import torch
 from lightning import LightningDataModule
@@ -83,14 +85,11 @@ class PoseDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[LabelledImage]:
         """Lists of unchanged images, in the source's order."""
         rank, world_size = self._place()
-        return DataLoader(
-            Subset(LabelledImages(self.val), range(rank, len(self.val), world_size)),
+        return validation_loader(
+            self.val,
             batch_size=self.val_batch_size,
-            shuffle=False,
-            collate_fn=list,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            worker_init_fn=start_worker,
+            workers=self.workers,
+            indices=range(rank, len(self.val), world_size),
         )
 
     def transfer_batch_to_device(
@@ -108,6 +107,28 @@ class PoseDataModule(LightningDataModule):
         if self.trainer is None:
             return 0
         return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready) * self.batch_size
+
+
+def validation_loader(
+    source: Source, *, batch_size: int, workers: int, indices: Sequence[int] | None = None
+) -> DataLoader[LabelledImage]:
+    """Lists of a source's unchanged images, in its order.
+
+    Args:
+        source: the images.
+        batch_size: images per list.
+        workers: loader processes; 0 loads in this one.
+        indices: these images only; by default all.
+    """
+    return DataLoader(
+        Subset(LabelledImages(source), range(len(source)) if indices is None else indices),
+        batch_size=batch_size,
+        shuffle=False,
+        collate_fn=list,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        worker_init_fn=start_worker,
+    )
 
 
 def start_worker(_: int) -> None:
