@@ -39,7 +39,7 @@ class TextureBank:
 
 @cache
 def texture_bank() -> TextureBank:
-    """The bank of this process (about a quarter of a second at the first call)."""
+    """The bank of this process (about a third of a second at the first call)."""
     rng = np.random.default_rng(20210)
     makers = (_ramp_surface, _wood, _bricks, _panels, _foliage, _bokeh)
     surfaces = tuple(make(rng) for make in makers for _ in range(_SURFACES_PER_KIND))
