@@ -83,9 +83,17 @@ def _plain(value: Any) -> Any:
 
 
 def build_skeleton(name: str | None) -> Skeleton | None:
-    """``coco``, ``crowdpose``, the path of a skeleton YAML, or None: the data say."""
+    """``coco``, ``crowdpose``, the path of a skeleton YAML, or None: the data say.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     known = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE)}
-    return known.get(name) or Skeleton.from_yaml(name) if name else None
+    if not name or name in known:
+        return known[name] if name else None
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"data.skeleton={name}: expected {', '.join(known)} or a skeleton YAML file")
+    return Skeleton.from_yaml(name)
 
 
 def build_source(node: DictConfig, skeleton: str | None) -> Any:

@@ -35,6 +35,9 @@ class Predictor:
         skeleton: the keypoints of the network.
         device: where to run; None takes the GPU if there is one.
         precision: ``bf16`` runs the network under autocast; decoding is in float32 either way.
+
+    Raises:
+        ValueError: CUDA is asked for where there is none, or the precision is unknown.
     """
 
     def __init__(
@@ -46,7 +49,13 @@ class Predictor:
         device: str | torch.device | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
+        if precision not in ("fp32", "bf16"):
+            raise ValueError(f"expected precision fp32 or bf16, got {precision!r}")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                f"device {str(device)!r} was asked for, but PyTorch {torch.__version__} sees no GPU; use cpu"
+            )
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # torch's stubs lack it
         self.pipeline = pipeline
         self.skeleton = skeleton

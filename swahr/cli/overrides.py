@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 Compose = Callable[[list[str]], DictConfig]
@@ -34,7 +34,7 @@ def parse_overrides(arguments: Iterable[str]) -> list[Override]:
             continue
         try:
             parsed.append(OverridesParser.create().parse_override(argument))
-        except OverrideParseException as error:
+        except HydraException as error:
             raise ValueError(
                 f"cannot read '{argument}' ({str(error).splitlines()[0]}); expected key=value, where a value "
                 "with any of {}[](),=:' or spaces in it stands in quotes: \"key='a value'\""
@@ -115,20 +115,19 @@ def _entries(config: DictConfig) -> Iterator[tuple[str, Any]]:
 
 
 def _nearest(key: str, known: list[str]) -> list[str]:
-    """Keys that end like this one, look like it, or end with something that looks like its end."""
+    """Keys that end like this one; or else that look like it; or whose end looks like its end."""
     ends = {other: other.rpartition(".")[2] for other in known}
     end = key.rpartition(".")[2]
     same = [other for other in known if ends[other] == end]
-    alike = _close(key, known)
-    close_ends = _close(end, set(ends.values()))
+    close_ends = _close(end, set(ends.values()), cutoff=0.8)
     alike_ends = [other for other in known if ends[other] in close_ends]
-    return list(dict.fromkeys([*same, *alike, *alike_ends]))[:3]
+    return (same or _close(key, known, cutoff=0.85) or alike_ends)[:3]
 
 
-def _close(word: str, known: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+def _close(word: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    return difflib.get_close_matches(word, list(known), n=3, cutoff=cutoff)
 
 
 def _did_you_mean(words: Iterable[str]) -> str:
     near = list(words)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -18,6 +18,7 @@ _NOISE = (
     ".*does not have many workers.*",
     ".*exists and is not empty.*",
     ".*smaller than the logging interval.*",
+    ".*dirpath has changed.*",  # a resumed run has a folder of its own
     ".*LeafSpec.*is deprecated.*",
 )
 
