@@ -1,0 +1,299 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Scale maps and weight maps
+#
+# A bottom-up pose network is taught *heatmaps*: one image per kind of keypoint, bright where there is one.
+# Luo et al. (*Rethinking the Heatmap Regression for Bottom-up Human Pose Estimation*, CVPR 2021) let the
+# network say how wide each target should be, through a *scale map* $\alpha$ (SAHR), and *weight* the error of
+# every pixel (WAHR). Here both are drawn, on a rendered crowd, with the functions that training calls.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from swahr.data import SyntheticSource, collate
+from swahr.draw import draw_annotations, draw_heatmaps
+from swahr.geometry import Affine
+from swahr.loss import Criterion
+from swahr.loss.heatmap import adapted_target, derived_weight, learned_weight, support_only, weight_penalty
+from swahr.structures import ABSENT, Maps, MapTargets, Sample, Targets
+from swahr.target import TargetEncoder
+from swahr.target.heatmaps import draw_gaussians
+from swahr.target.pixels import centre_pixels, map_indices
+
+plt.rcParams |= {"figure.dpi": 90, "figure.constrained_layout.use": True, "axes.titlesize": "medium"}
+
+
+def show(ax, values, title, colours="magma", limits=(0, 1)):
+    """Show a map as an image; what is returned is for a colour bar."""
+    ax.set(title=title, xticks=[], yticks=[])
+    smooth = None if values.ndim == 3 else "nearest"
+    return ax.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation=smooth)
+
+
+# %% [markdown]
+# ## 1. Targets
+#
+# `SyntheticSource` renders people whose keypoints are known exactly. `TargetEncoder` draws a Gaussian of peak
+# 1 at each keypoint, on one map per *stride*: at stride 4 a pixel of the map stands for 4 × 4 pixels of the
+# image. Where Gaussians of several people meet, the larger value stays.
+
+# %%
+source = SyntheticSource(size=8, seed=0)
+crowd = source[2]
+batch = collate([Sample(crowd.image, crowd.annotations, crowd.valid, crowd.image_id, Affine.identity())])
+encode = TargetEncoder(strides=(4, 2))
+targets = encode(batch)
+
+fig, axes = plt.subplots(1, 3, figsize=(9, 3.3))
+show(axes[0], draw_annotations(crowd.image, crowd.annotations, source.skeleton), "a crowd and its keypoints")
+for ax, target in zip(axes[1:], targets.maps, strict=True):
+    picture = draw_heatmaps(crowd.image, target.heatmaps[0])
+    show(ax, picture, f"targets at stride {target.stride}, {target.heatmaps.shape[-1]} pixels wide")
+plt.show()
+
+# %% [markdown]
+# Every hue is the map of one kind of keypoint. All Gaussians have one standard deviation, $\sigma_0$ = 2
+# pixels of the map, for people near and far. But how exactly a keypoint can be placed depends on the person's
+# size. COCO measured it, by comparing annotators, in units of the square root of the person's area:
+
+# %%
+spread = dict(zip(source.skeleton.keypoints, source.skeleton.sigmas, strict=True))
+for size in np.sort(np.sqrt(crowd.annotations.area)):
+    nose, hip = size * spread["nose"], size * spread["left_hip"]
+    print(f"person of size {size:3.0f} px: annotators differ by {nose:.1f} px (nose), {hip:.1f} px (hip)")
+print("taught, for all:", ", ".join(f"{encode.sigma * s:g} px at stride {s}" for s in encode.strides))
+
+# %% [markdown]
+# **Where is the middle?** By default (`truncated`) the Gaussian sits on the pixel that contains the keypoint:
+# up to half a pixel is lost in x and in y. With `centre="unbiased"` (DARK, CVPR 2020) it sits on the keypoint
+# itself, and the pixels' values tell where between them that is. Here is the keypoint that loses the most.
+
+# %%
+stride = encode.strides[0]
+unbiased = TargetEncoder(strides=encode.strides, centre="unbiased")(batch)
+indices = map_indices(batch.keypoints, stride, "centre")[0]
+lost = (centre_pixels(indices, "truncated", "centre") - indices).norm(dim=-1) * (batch.visibility[0] > ABSENT)
+person, keypoint = divmod(int(lost.argmax()), source.skeleton.num_keypoints)
+x, y = indices[person, keypoint].tolist()
+window = {"xlim": (round(x) - 5.5, round(x) + 5.5), "ylim": (round(y) + 5.5, round(y) - 5.5)}
+
+fig, axes = plt.subplots(1, 3, figsize=(10, 3), width_ratios=(1, 1, 1.6))
+for ax, name, encoded in zip(axes, ("truncated", "unbiased"), (targets, unbiased), strict=False):
+    heatmap = encoded.maps[0].heatmaps[0, keypoint]
+    show(ax, heatmap, name)
+    ax.plot(x, y, "x", color="tab:cyan", markersize=11, markeredgewidth=2.5)
+    ax.set(**window)
+    axes[2].plot(heatmap[round(y)], "o-", label=name)
+axes[2].axvline(x, color="tab:cyan", label="the keypoint")
+axes[2].set(xlim=window["xlim"], title="the keypoint's row", xlabel="pixel of the map", ylabel="target")
+axes[2].legend(loc="lower center", fontsize="small")
+plt.show()
+known = stride * lost[batch.visibility[0] > ABSENT]
+print(f"truncated: off by {known.mean():.1f} px of the image on average, {known.max():.1f} px at most")
+
+# %% [markdown]
+# ## 2. What a scale map does to the target
+#
+# The network predicts $\alpha$ on the target's support $\{h > 0\}$ and is taught $h^{1+\alpha}$ in place of
+# $h$: a Gaussian of $\sigma = \sigma_0 / \sqrt{1+\alpha}$. So $\alpha > 0$ narrows the target, $\alpha < 0$
+# widens it, and 0 leaves it alone. The official code does not compute the power but its second-order Taylor
+# expansion about $\alpha = 0$, $\;h\,(1 + \alpha\ln h + \frac{1}{2}(\alpha\ln h)^2)$. `adapted_target` has
+# both (`loss=sahr` uses `taylor`). Lines are Gaussians of $\sigma_0 / \sqrt{1+\alpha}$; dots are the targets.
+
+# %%
+middle = torch.tensor([[10, 10]])
+
+
+def gaussian(sigma):
+    """One Gaussian in the middle of a map, (1, 1, 21, 21)."""
+    return draw_gaussians(torch.tensor([0]), middle.float(), middle, sigma, (1, 21, 21))[None]
+
+
+def adapted(alpha, form):
+    """The target for one alpha everywhere, (21, 21)."""
+    return adapted_target(base, support_only(torch.full_like(base, alpha), base), form)[0, 0]
+
+
+base = gaussian(encode.sigma)
+forms = ("exact", "taylor")
+alphas = np.array([-0.75, -0.5, 0, 1, 3])
+shades = ("navy", "tab:blue", "0.4", "tab:orange", "tab:red")
+
+fig, axes = plt.subplots(1, 3, figsize=(11, 3.3))
+r = np.linspace(0, 7, 200)
+for alpha, shade in zip(alphas, shades, strict=True):
+    sigma = encode.sigma / np.sqrt(1 + alpha)
+    for ax, form in zip(axes, forms, strict=False):
+        label = rf"$\alpha$ = {alpha:g}: $\sigma$ = {sigma:.2g}"
+        ax.plot(r, np.exp(-(r**2) / (2 * sigma**2)), color=shade, label=label)
+        ax.plot(range(8), adapted(alpha, form)[10, 10:18], "o", color=shade)
+        ax.set(title=form, xlabel="distance r from the keypoint (pixels)", ylabel="target", ylim=(-0.05, 1.9))
+axes[0].legend(fontsize="small")
+scan = np.linspace(-0.9, 3, 79)
+axes[2].semilogy(scan, [(adapted(a, "taylor") - adapted(a, "exact")).abs().max() for a in scan], "k")
+axes[2].set(title="largest error of taylor", xlabel=r"$\alpha$", ylabel="|taylor - exact|", ylim=(1e-5, 10))
+plt.show()
+
+for alpha in alphas:
+    (exact4, exact6), (taylor4, taylor6) = (adapted(alpha, form)[10, [14, 16]].tolist() for form in forms)
+    at4, at6 = f"{exact4:.4f}, taylor {taylor4:.4f}", f"{exact6:.4f}, taylor {taylor6:.4f}"
+    print(f"alpha {alpha:5.2f}   at r = 4: exact {at4}   at r = 6: exact {at6}")
+
+# %%
+fig, axes = plt.subplots(2, len(alphas), figsize=(10, 4.2))
+for line, form in zip(axes, forms, strict=True):
+    for ax, alpha in zip(line, alphas, strict=True):
+        picture = show(ax, adapted(alpha, form), rf"{form}, $\alpha$ = {alpha:g}")
+fig.colorbar(picture, ax=axes, label="target", extend="max")
+plt.show()
+
+# %% [markdown]
+# - **Where Taylor is good**: near $\alpha = 0$. For $\alpha < 0$ it stays a peak; its tails are too thin.
+# - **Where it is wrong**: in the tails for $\alpha > 0$. They should fall and do not; beyond $\alpha = 1$
+#   they rise again, and at $\alpha = 3$ a ring outshines the peak.
+# - **Neither form enlarges the support.** The square on which $h > 0$ is fixed, and cuts wide targets off.
+#
+# **Which way does learning push $\alpha$?** The loss $(P - h^{1+\alpha})^2$ reaches $\alpha$ through the
+# target. Here `Criterion` computes it for a fixed prediction $P$, narrower or wider than the target.
+
+
+# %%
+def terms(prediction, alpha, form="exact", factor=0.0):
+    """The loss of one target, summed over pixels: the heatmap term, and `factor` times the regulariser."""
+    criterion = Criterion(
+        scale_target=form, weight="none", gamma=0.01, heatmap_weight=1.0, scale_map_weight=factor,
+        weight_map_weight=1.0, pull_weight=0.0, push_weight=0.0,
+    )  # fmt: skip
+    maps = Maps(heatmaps=prediction, tags=torch.zeros_like(base), scales=alpha, weights=None, stride=4)
+    wanted = MapTargets(base, valid=torch.ones(1, 21, 21, dtype=torch.bool), stride=4)
+    loss = criterion((maps,), Targets((wanted,), tag_index=torch.full((1, 1, 1), -1)))
+    return base.numel() * loss["heatmap_4"].sum(), base.numel() * loss["scale_map_4"].sum()
+
+
+widths = {"narrower": 1.4, "wider": 2.8}
+fig, axes = plt.subplots(1, 3, figsize=(11, 3.3), width_ratios=(1, 1, 1.6))
+for ax, colour, (name, sigma) in zip(axes, ("tab:red", "tab:blue"), widths.items(), strict=False):
+    alpha = torch.zeros_like(base, requires_grad=True)
+    terms(gaussian(sigma), alpha)[0].backward()
+    picture = show(ax, -alpha.grad[0, 0], rf"{name} prediction ($\sigma$ = {sigma})", "RdBu_r", (-0.2, 0.2))
+    for form, dash in zip(forms, ("-", ":"), strict=True):
+        losses = [terms(gaussian(sigma), torch.full_like(base, a), form)[0] for a in scan]
+        axes[2].plot(scan, losses, dash, color=colour, label=f"{name}, {form}")
+    best = (encode.sigma / sigma) ** 2 - 1
+    axes[2].axvline(best, color=colour, linewidth=0.8, linestyle="--")
+    push = "up" if alpha.grad.sum() < 0 else "down"
+    print(f"{name} prediction: alpha is pushed {push}; at alpha = {best:+.2f} the target has its width")
+fig.colorbar(picture, ax=axes[:2], label=r"push on $\alpha$, from 0", shrink=0.8)
+axes[2].set(xlabel=r"$\alpha$, the same at all pixels", ylabel="heatmap loss", ylim=(0, 16))
+axes[2].set_title(r"loss (dashed: $\alpha$ of the prediction's width)")
+axes[2].legend(ncols=2, loc="upper right", fontsize="small")
+plt.show()
+
+# %% [markdown]
+# A narrow prediction pushes $\alpha$ up (red), so that the target narrows too; a wide one pushes it down. The
+# push comes from a ring, because $h^{1+\alpha}$ is 1 at the peak and about 0 far out for every $\alpha$.
+# Taylor's form (dotted) has its optimum elsewhere for the narrow prediction, and a false one for the wide.
+#
+# **The regulariser.** Left to itself the target would follow any prediction. So `scale_map_weight` times the
+# mean of $\alpha^2$ is added. How far does $\alpha$ get, with the official factor 1 and with less?
+
+# %%
+lines = []
+for name, factor in [(name, factor) for name in widths for factor in (1.0, 0.1, 0.01)]:
+    prediction, alpha = gaussian(widths[name]), torch.zeros_like(base, requires_grad=True)
+    optimiser = torch.optim.Adam([alpha], lr=0.03)
+    for _ in range(200):
+        optimiser.zero_grad()
+        sum(terms(prediction, alpha, factor=factor)).backward()
+        optimiser.step()
+    left = terms(prediction, alpha)[0] / terms(prediction, 0 * base)[0]
+    farthest = alpha.flatten()[alpha.abs().argmax()]
+    lines.append(
+        f"{name + ',':9s} factor {factor:4g}: alpha up to {farthest:+.2f}, {left:3.0%} of the loss left"
+    )
+print("\n".join(lines))
+
+# %% [markdown]
+# With factor 1 the target comes a small part of the way, within the range where Taylor's form is accurate;
+# the prediction has to come the rest. The weaker the regulariser, the more `exact` matters.
+#
+# ## 3. How weights balance foreground and background
+#
+# WAHR multiplies each pixel's squared error by a weight that the prediction $P$ itself implies:
+# $w = |1 - P|\,h^\gamma + |P|\,(1 - h^\gamma)$. With $\gamma = 0.01$, $h^\gamma$ is a switch: about 1 where
+# $h > 0$, the *foreground*, and 0 elsewhere. So $w$ is about $|1 - P|$ on the foreground and $|P|$ off it.
+
+# %%
+h = targets.maps[0].heatmaps
+noise = 0.1 * torch.randn(h.shape, generator=torch.Generator().manual_seed(0))
+ghosts = torch.maximum(h, 0.7 * h.flip(-1))
+predictions = {"blank": 0 * h, "perfect": h, "noisy": h + noise, "ghosts": ghosts}
+shown = [("blank", 1.0), ("blank", 0.1), *((name, 0.01) for name in predictions)]
+channel = source.skeleton.keypoints.index("left_shoulder")
+fig, axes = plt.subplots(2, len(shown), figsize=(11, 3.9))
+for (above, below), (name, gamma) in zip(axes.T, shown, strict=True):
+    picture = show(above, predictions[name][0, channel], f"prediction: {name}")
+    show(below, derived_weight(predictions[name], h, gamma)[0, channel], rf"weight, $\gamma$ = {gamma:g}")
+fig.colorbar(picture, ax=axes, label="left shoulder")
+plt.show()
+
+# %% [markdown]
+# The weight of a blank prediction is the switch itself: at $\gamma = 1$ it is the heatmap, at 0.01 the square
+# on which the heatmap is not 0. On the background a weight is as large as the mistake: noise weighs little, a
+# ghost much. The foreground's share of the loss, over all keypoints of the crowd:
+
+# %%
+predictions |= {"noisy, half as high": h / 2 + noise, "noisy ghosts": ghosts + noise}
+foreground = h > 0
+gammas = (0.001, 0.01, 0.1, 1.0)
+lines = [f"{foreground.float().mean():.0%} of the pixels are foreground; of the loss:"]
+for name in ("noisy", "noisy, half as high", "noisy ghosts"):
+    weights = {"mse": 1.0} | {f"gamma {g:g}": derived_weight(predictions[name], h, g) for g in gammas}
+    losses = {column: (predictions[name] - h).square() * weight for column, weight in weights.items()}
+    shares = [f"{column} {loss[foreground].sum() / loss.sum():.0%}" for column, loss in losses.items()]
+    lines.append(f"{name + ':':21s}" + "   ".join(shares))
+print("\n".join(lines))
+
+# %% [markdown]
+# Plain regression spends most of its loss on noise where nobody is, as most pixels are there; WAHR moves it
+# towards the keypoints. $\gamma$ says how sharp the switch is; 0.01 is nearly as sharp as can be.
+#
+# **A learned weight.** With `loss.weight=learned` the network predicts a map $v$, and $w = e^v$. Alone it
+# would win by making $w$ vanish, so $\lambda\,(w - 1 - \ln w)$ is added, which is least at $w = 1$ ($\lambda$
+# is `weight_map_weight`). For a residual $r = P - h$ the sum is least at $w = \lambda / (\lambda + r^2)$.
+
+# %%
+v = torch.linspace(-8, 1, 20001).view(1, 1, 1, -1)
+r = torch.linspace(0, 1, 51).view(1, 1, -1, 1)
+weights = {"mse": torch.ones_like(r), "wahr, background": derived_weight(r, torch.zeros_like(r), gamma=0.01)}
+costs = {name: weight * r.square() for name, weight in weights.items()}
+for factor in (1.0, 0.1):
+    least = (learned_weight(v) * r.square() + factor * weight_penalty(v)).min(dim=-1)
+    name = f"learned, factor {factor:g}"
+    weights[name], costs[name] = learned_weight(v).flatten()[least.indices], least.values
+    error = (weights[name].flatten() - (factor / (factor + r.square())).flatten()).abs().max()
+    print(f"{name}: the best weight on a fine grid is within {error:.4f} of the formula")
+
+fig, axes = plt.subplots(1, 2, figsize=(9, 3.3))
+for ax, curves, title in zip(axes, (weights, costs), ("weight", "loss of the pixel"), strict=True):
+    for name, curve in curves.items():
+        ax.plot(r.flatten(), curve.flatten(), label=name)
+    ax.set(xlabel="residual |r|", title=title)
+axes[1].legend()
+plt.show()
+
+# %% [markdown]
+# The two do opposite things. The derived weight grows with the mistake: the network looks at hard pixels. The
+# learned weight falls with it: the network may discount what it cannot predict, such as wrong labels. To
+# compare them in training: `swahr train -m loss=mse,sahr,wahr,swahr`, and `loss=wahr loss.weight=learned`.
