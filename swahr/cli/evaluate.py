@@ -44,7 +44,8 @@ def evaluate(config: DictConfig) -> float:
     figures = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
     stamp = make_stamp(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
     write_json(folder / "metrics.json", {"figures": figures, "images": len(poses), "stamp": stamp})
-    write_image(folder / "predictions.png", _page(source, poses, config.pictures))
+    if config.pictures:
+        write_image(folder / "predictions.png", _page(source, poses, config.pictures))
     report(figures)
     return figures["AP"]
 

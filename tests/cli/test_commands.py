@@ -1,0 +1,146 @@
+"""Every command, from a trained network to a scored results file."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from pycocotools.coco import COCO as CocoTools
+
+from swahr.checkpoint import load_checkpoint
+from swahr.cli.evaluate import evaluate
+from swahr.data import CocoSource, read_image
+
+
+@pytest.fixture(scope="module")
+def crowds(swahr, tmp_path_factory):
+    """A data set written by `swahr render`."""
+    folder = tmp_path_factory.mktemp("render") / "crowds"
+    result = swahr(
+        "render", "data.module.train.image_size=[64,80]", "split=val", "count=3", f"output={folder}"
+    ).result
+    assert result == {
+        "output": str(folder), "annotations": str(folder / "annotations/person_keypoints.json"), "images": 3,
+    }  # fmt: skip
+    return folder
+
+
+def on_crowds(folder: Path) -> list[str]:
+    """Overrides that read a rendered data set."""
+    return [
+        "data=custom", f"data.root={folder}", "data.module.workers=0",
+        f"data.module.val.annotations={folder}/annotations/person_keypoints.json",
+    ]  # fmt: skip
+
+
+def test_train_reports_its_folder_and_leaves_everything_in_it(trained):
+    folder = Path(trained.result["output"])
+    names = {path.name for path in folder.iterdir()}
+    assert {"best.safetensors", "last.ckpt", "metrics.csv", "config.yaml", "pictures", ".hydra"} <= names
+    assert trained.result["best"] == str(folder / "best.safetensors")
+    assert trained.result["best_AP"] == trained.result["last_validation"]["val/AP"]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["data"]["module"]["val"]["image_size"] == [64, 64]
+
+
+def test_evaluate_writes_coco_results_and_stamped_figures(swahr, checkpoint, crowds, tmp_path):
+    folder = tmp_path / "evaluated"
+    figures = swahr("evaluate", f"checkpoint={checkpoint}", *on_crowds(crowds), f"output={folder}").result
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["figures"] == figures
+    assert metrics["images"] == 3
+    assert set(metrics["stamp"]["sha256"]) == {"best.safetensors", "person_keypoints.json"}
+    assert read_image(folder / "predictions.png").size > 0
+    annotations = crowds / "annotations/person_keypoints.json"
+    results = json.loads((folder / "results.json").read_text())
+    assert results
+    assert {entry["image_id"] for entry in results} <= {1, 2, 3}
+    assert len(CocoTools(annotations).loadRes(str(folder / "results.json")).anns) == len(results)
+    scored = swahr("score", "--annotations", annotations, "--results", folder / "results.json").result
+    assert scored == figures
+
+
+def test_settings_come_from_the_checkpoint_and_overrides_apply(swahr, checkpoint, tmp_path):
+    folder = tmp_path / "kept"
+    assert swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}", "pictures=0").code == 0
+    kept = yaml.safe_load((folder / ".hydra/config.yaml").read_text())
+    trained = load_checkpoint(checkpoint).config
+    for group in ("data", "aggregate", "grouping", "decode", "evaluation"):
+        assert kept[group] == trained[group]
+    assert kept["aggregate"]["input_size"] == 64
+    folder = tmp_path / "changed"
+    changes = ["aggregate=multi_scale", "aggregate.flip=false", "aggregate.input_size=64", "decode=quarter"]
+    assert swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}", *changes).code == 0
+    changed = yaml.safe_load((folder / ".hydra/config.yaml").read_text())
+    assert changed["aggregate"]["test_scales"] == [0.5, 1.0, 2.0]
+    assert changed["aggregate"]["flip"] is False
+    assert changed["decode"]["refine"]["method"] == "quarter"
+    assert changed["grouping"] == trained["grouping"]
+
+
+def test_predict_writes_pictures_and_a_dataset_of_people(swahr, checkpoint, crowds, tmp_path):
+    awkward = tmp_path / "a=b, it's [1].jpg"
+    awkward.write_bytes((crowds / "images/000000000001.jpg").read_bytes())
+    folder = tmp_path / "predicted"
+    result = swahr(
+        "predict", f"checkpoint={checkpoint}", crowds / "images", awkward, f"output={folder}"
+    ).result
+    assert result["images"] == 4
+    assert result["people"] > 0
+    pictures = {path.name for path in (folder / "pictures").iterdir()}
+    assert pictures == {"000000000001.jpg", "000000000002.jpg", "000000000003.jpg", awkward.name}
+    tools = CocoTools(folder / "poses.json")
+    assert len(tools.anns) == result["people"]
+    source = CocoSource(annotations=folder / "poses.json", images=tmp_path)
+    assert source.skeleton.name == "coco"
+    assert sum(len(source[i].annotations) for i in range(len(source))) == result["people"]
+    content = json.loads((folder / "poses.json").read_text())
+    assert content["info"]["sha256"].keys() == {"best.safetensors"}
+    assert all(person["score"] >= 0 for person in content["annotations"])
+
+
+def test_predict_leaves_out_people_below_the_score(swahr, checkpoint, crowds, tmp_path):
+    command = ["predict", f"checkpoint={checkpoint}", crowds / "images", "draw=false", "min_score=1e9"]
+    assert swahr(*command, f"output={tmp_path}/p").result["people"] == 0
+    assert not (tmp_path / "p/pictures").exists()
+    assert json.loads((tmp_path / "p/poses.json").read_text())["annotations"] == []
+
+
+def test_show_draws_targets_without_and_maps_with_a_network(swahr, checkpoint, crowds, tmp_path):
+    smoke = ["data.module.train.image_size=[64,64]", "data.module.augmentation.input_size=64"]
+    (targets,) = swahr("show", *smoke, "index=3", f"output={tmp_path}/targets").result["pictures"]
+    (labelled,) = swahr("show", f"checkpoint={checkpoint}", f"output={tmp_path}/maps").result["pictures"]
+    image = crowds / "images/000000000002.jpg"
+    (photo,) = swahr("show", f"checkpoint={checkpoint}", image, f"output={tmp_path}/photo").result["pictures"]
+    sizes = [cv2.imread(picture).shape for picture in (targets, labelled, photo)]
+    assert min(np.ravel(sizes)) > 0
+    assert sizes[1] != sizes[0]  # the network's maps come beside the targets
+
+
+def test_run_folders_are_never_used_twice(swahr, trained):
+    folder = Path(trained.result["output"])
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    for command in ("train", "render"):
+        error = swahr(command, f"output={folder}").error
+        assert "run folders are never reused: choose another output=" in error
+        assert str(folder) in error
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_data_root_of_a_checkpoint_can_move(swahr, coco_dataset, small, tmp_path):
+    root = f"data.root={coco_dataset}"
+    best = swahr("train", "data=custom", root, *small, f"output={tmp_path}/run").result["best"]
+    moved = coco_dataset.rename(tmp_path / "moved")
+    (moved / "train.json").unlink()  # evaluation needs the validation data only
+    command = ["evaluate", f"checkpoint={best}", f"output={tmp_path}/evaluated"]
+    assert "val.json: expected an annotation file" in swahr(*command).error
+    assert "AP" in swahr(*command, f"data.root={moved}").result
+
+
+def test_evaluate_returns_ap_for_sweepers(checkpoint, tmp_path):
+    from swahr.cli.command import compose_config
+
+    config = compose_config("evaluate", [f"checkpoint={checkpoint}", f"output={tmp_path}/e", "pictures=0"])
+    assert evaluate(config) == json.loads((tmp_path / "e/metrics.json").read_text())["figures"]["AP"]
