@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from pycocotools.coco import COCO as CocoTools
+from pycocotools import coco as coco_tools
 
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.evaluate import evaluate
@@ -57,7 +57,7 @@ def test_evaluate_writes_coco_results_and_stamped_figures(swahr, checkpoint, cro
     results = json.loads((folder / "results.json").read_text())
     assert results
     assert {entry["image_id"] for entry in results} <= {1, 2, 3}
-    assert len(CocoTools(annotations).loadRes(str(folder / "results.json")).anns) == len(results)
+    assert len(coco_tools.COCO(annotations).loadRes(str(folder / "results.json")).anns) == len(results)
     scored = swahr("score", "--annotations", annotations, "--results", folder / "results.json").result
     assert scored == figures
 
@@ -91,7 +91,7 @@ def test_predict_writes_pictures_and_a_dataset_of_people(swahr, checkpoint, crow
     assert result["people"] > 0
     pictures = {path.name for path in (folder / "pictures").iterdir()}
     assert pictures == {"000000000001.jpg", "000000000002.jpg", "000000000003.jpg", awkward.name}
-    tools = CocoTools(folder / "poses.json")
+    tools = coco_tools.COCO(folder / "poses.json")
     assert len(tools.anns) == result["people"]
     source = CocoSource(annotations=folder / "poses.json", images=tmp_path)
     assert source.skeleton.name == "coco"
