@@ -19,6 +19,7 @@ from swahr.loss.heatmap import (
     support_only,
     weight_penalty,
 )
+from swahr.loss.support import sums_by_support
 from swahr.loss.tags import associative_embedding
 from swahr.structures import Maps, MapTargets, NetworkOutput, Targets
 
@@ -102,6 +103,8 @@ class Criterion:
     def _map_terms(self, maps: Maps, target: MapTargets) -> Terms:
         terms: Terms = {}
         heatmaps = target.heatmaps.to(maps.heatmaps.dtype)
+        if heatmaps.device.type == "cpu" and self.weight != "learned":
+            return self._support_terms(maps, target)
         adapted = heatmaps
         if self.scale_target != "none":
             alpha = support_only(_needed(maps.scales, "scale", maps.stride), heatmaps)
@@ -118,6 +121,20 @@ class Criterion:
             terms[f"weight_map_{maps.stride}"] = self.weight_map_weight * regulariser
         terms[f"heatmap_{maps.stride}"] = self.heatmap_weight * masked_mean(errors, target.valid)
         return terms
+
+    def _support_terms(self, maps: Maps, target: MapTargets) -> Terms:
+        """The same terms, visiting pixels on and off the support separately: many times as fast on a CPU."""
+        adapts = self.scale_target != "none"
+        error, regulariser = sums_by_support(
+            maps.heatmaps,
+            _needed(maps.scales, "scale", maps.stride) if adapts else None,
+            target.heatmaps.to(maps.heatmaps.dtype),
+            target.valid,
+            self.scale_target,
+            self.gamma if self.weight == "derived" else None,
+        )
+        terms = {f"scale_map_{maps.stride}": self.scale_map_weight * regulariser} if adapts else {}
+        return terms | {f"heatmap_{maps.stride}": self.heatmap_weight * error}
 
     def _tag_terms(self, maps: Maps, targets: Targets) -> Terms:
         tags = _needed(_wide(maps.tags), "tag", maps.stride)

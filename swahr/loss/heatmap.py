@@ -27,8 +27,8 @@ def support_only(
 
 
 def adapted_target(
-    heatmaps: Float[Tensor, "b k h w"], alpha: Float[Tensor, "b k h w"], form: Literal["taylor", "exact"]
-) -> Float[Tensor, "b k h w"]:
+    heatmaps: Float[Tensor, "*n"], alpha: Float[Tensor, "*n"], form: Literal["taylor", "exact"]
+) -> Float[Tensor, "*n"]:
     """The Gaussian target h with its deviation multiplied by s, where alpha = 1 / s^2 - 1.
 
     ``exact`` is h^max(1 + alpha, 0.01), 0 where h is 0; the bound (s <= 10) is there because for
@@ -50,8 +50,8 @@ def adapted_target(
 
 
 def derived_weight(
-    predictions: Float[Tensor, "b k h w"], heatmaps: Float[Tensor, "b k h w"], gamma: float
-) -> Float[Tensor, "b k h w"]:
+    predictions: Float[Tensor, "*n"], heatmaps: Float[Tensor, "*n"], gamma: float
+) -> Float[Tensor, "*n"]:
     """The weight that the prediction P itself implies: |1 - P| h^gamma + |P| (1 - h^gamma) (section 3.3).
 
     Large where the network errs: near |1 - P| on the base target's support, |P| off it. h is the unadapted

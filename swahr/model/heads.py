@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_MODULATION_KERNEL = 9
-
 
 class HeatmapsAndTags(NamedTuple):
     """What `HeatmapHead` says; ``tags`` is None where it predicts none."""
@@ -46,24 +44,25 @@ class HeatmapHead(nn.Module):
 class ModulationHead(nn.Module):
     """One map per keypoint that modulates the loss: a scale map (SAHR) or a weight map.
 
-    1x1 convolution, batch norm, ReLU, depth-wise 9x9 convolution (Luo et al., Rethinking the Heatmap
-    Regression for Bottom-up Human Pose Estimation, CVPR 2021; the official code's form). The last convolution
-    starts at zero (`start_neutral`), so that training starts with neither adaptation.
+    1x1 convolution, batch norm, ReLU, depth-wise convolution (9x9 as published; Luo et al., Rethinking the
+    Heatmap Regression for Bottom-up Human Pose Estimation, CVPR 2021; the official code's form). The last
+    convolution starts at zero (`start_neutral`), so that training starts with neither adaptation.
 
     Args:
         inputs: channels of the feature.
         num_keypoints: keypoints of the skeleton.
+        kernel: side of the depth-wise convolution, odd.
     """
 
-    def __init__(self, inputs: int, num_keypoints: int) -> None:
+    def __init__(self, inputs: int, num_keypoints: int, kernel: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, num_keypoints, 1)
         self.norm = nn.BatchNorm2d(num_keypoints)
         self.smooth = nn.Conv2d(
             num_keypoints,
             num_keypoints,
-            _MODULATION_KERNEL,
-            padding=_MODULATION_KERNEL // 2,
+            kernel,
+            padding=kernel // 2,
             groups=num_keypoints,
         )
 
@@ -91,12 +90,20 @@ class Heads(nn.Module):
         tags: whether tag maps are predicted.
         scale_head: whether scale maps are predicted.
         weight_head: whether weight maps are predicted.
+        kernel: side of the scale and weight heads' depth-wise convolutions.
     """
 
     def __init__(
-        self, inputs: int, num_keypoints: int, *, tags: bool, scale_head: bool, weight_head: bool
+        self,
+        inputs: int,
+        num_keypoints: int,
+        *,
+        tags: bool,
+        scale_head: bool,
+        weight_head: bool,
+        kernel: int,
     ) -> None:
         super().__init__()
         self.heatmap = HeatmapHead(inputs, num_keypoints, tags=tags)
-        self.scale_map = ModulationHead(inputs, num_keypoints) if scale_head else None
-        self.weight_map = ModulationHead(inputs, num_keypoints) if weight_head else None
+        self.scale_map = ModulationHead(inputs, num_keypoints, kernel) if scale_head else None
+        self.weight_map = ModulationHead(inputs, num_keypoints, kernel) if weight_head else None

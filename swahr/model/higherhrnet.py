@@ -7,6 +7,7 @@ section 3; Luo et al., Rethinking the Heatmap Regression for Bottom-up Human Pos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, UInt8
@@ -18,7 +19,7 @@ from swahr.structures import Maps, NetworkOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_INITIAL_STD = 0.001
+_HEAD_STD = 0.001
 
 
 class Deconvolution(nn.Module):
@@ -62,6 +63,9 @@ class HigherHRNet(nn.Module):
         blocks: residual blocks per branch and module.
         deconv_channels: channels of each deconvolution, coarse to fine; empty for a plain HRNet.
         deconv_blocks: residual blocks per deconvolution.
+        modulation_kernel: side of the scale and weight heads' depth-wise convolutions (published: 9).
+        initial_std: deviation of the convolutions' initial weights (published: 0.001, meant to be overwritten
+            by ImageNet weights); None: by fan-in (He et al., 2015), for training from scratch.
 
     Attributes:
         strides: input pixels per map pixel, coarse to fine: (4, 2) with one deconvolution.
@@ -85,6 +89,8 @@ class HigherHRNet(nn.Module):
         blocks: int,
         deconv_channels: Sequence[int],
         deconv_blocks: int,
+        modulation_kernel: int,
+        initial_std: float | None,
     ) -> None:
         super().__init__()
         self.strides = tuple(STEM_STRIDE // 2**level for level in range(len(deconv_channels) + 1))
@@ -101,7 +107,14 @@ class HigherHRNet(nn.Module):
         self.size_multiple = self.backbone.size_multiple
         widths = [channels[0], *deconv_channels]
         self.heads = nn.ModuleList(
-            Heads(width, num_keypoints, tags=level == 0, scale_head=scale_head, weight_head=weight_head)
+            Heads(
+                width,
+                num_keypoints,
+                tags=level == 0,
+                scale_head=scale_head,
+                weight_head=weight_head,
+                kernel=modulation_kernel,
+            )
             for level, width in enumerate(widths)
         )
         # The first deconvolution is fed with heatmaps and tags, later ones with heatmaps.
@@ -112,7 +125,7 @@ class HigherHRNet(nn.Module):
         )
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.apply(_initialise)
+        self.apply(partial(_initialise, std=initial_std))
 
     def forward(self, images: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]) -> NetworkOutput:
         """Predict maps of RGB images (frame: input).
@@ -159,12 +172,16 @@ class HigherHRNet(nn.Module):
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
 
-def _initialise(module: nn.Module) -> None:
-    """The official start: N(0, 0.001) convolutions, zero biases, batch norm 1 and 0, neutral modulation."""
+def _initialise(module: nn.Module, *, std: float | None) -> None:
+    """Normal convolutions, zero biases, batch norm 1 and 0, neutral modulation."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, std=_INITIAL_STD)
-        if module.bias is not None:
+        if module.bias is not None:  # the heads' own convolutions, which no batch norm follows
+            nn.init.normal_(module.weight, std=_HEAD_STD)
             nn.init.zeros_(module.bias)
+        elif std is not None:
+            nn.init.normal_(module.weight, std=std)
+        else:
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     # `apply` visits children first, so this has the last word on the head's convolutions.
     if isinstance(module, ModulationHead):
         module.start_neutral()

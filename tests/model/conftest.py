@@ -21,6 +21,8 @@ SMALL: dict[str, Any] = {
     "blocks": 1,
     "deconv_channels": [8],
     "deconv_blocks": 1,
+    "modulation_kernel": 9,
+    "initial_std": 0.001,
 }
 
 

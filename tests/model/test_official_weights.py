@@ -34,6 +34,8 @@ def _golden_network(num_keypoints: int, *, scale_head: bool) -> HigherHRNet:
         blocks=2,
         deconv_channels=[8],
         deconv_blocks=2,
+        modulation_kernel=9,
+        initial_std=0.001,
     ).eval()
 
 
