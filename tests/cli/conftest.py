@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from swahr.cli.main import main
 from swahr.data import SyntheticSource, render_dataset
@@ -77,6 +78,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a command writes without being told where must not lie in the repository."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    torch.set_num_threads(1)  # quicker for maps this small
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import yaml
 from pycocotools import coco as coco_tools
 
 from swahr.checkpoint import load_checkpoint
+from swahr.cli.command import compose_config
 from swahr.cli.evaluate import evaluate
 from swahr.data import CocoSource, read_image
 
@@ -140,7 +141,5 @@ def test_data_root_of_a_checkpoint_can_move(swahr, coco_dataset, small, tmp_path
 
 
 def test_evaluate_returns_ap_for_sweepers(checkpoint, tmp_path):
-    from swahr.cli.command import compose_config
-
     config = compose_config("evaluate", [f"checkpoint={checkpoint}", f"output={tmp_path}/e", "pictures=0"])
     assert evaluate(config) == json.loads((tmp_path / "e/metrics.json").read_text())["figures"]["AP"]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -25,8 +26,6 @@ def batch_of_rendered_crowds():
     augment = RandomAffine(
         input_size=64, rotation=0.0, scaling=(1.0, 1.0), scaling_reference="long", translation=0.0, flip=0.0
     )
-    import numpy as np
-
     rng = np.random.default_rng(0)
     return collate([augment(source[i], skeleton=COCO, rng=rng) for i in range(2)])
 

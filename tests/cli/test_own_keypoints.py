@@ -54,5 +54,4 @@ def test_a_skeleton_from_yaml_replaces_what_the_file_says(
     skeleton = load_checkpoint(best).skeleton
     assert skeleton == Skeleton.from_yaml(skeleton_yaml)
     assert skeleton.flip_pairs == (("left_wrist", "right_wrist"),)
-    assert "AP" in swahr("evaluate", f"checkpoint={best}", f"output={tmp_path}/e").result
     assert len(swahr("show", *data, f"output={tmp_path}/s").result["pictures"]) == 1
