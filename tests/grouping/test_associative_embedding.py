@@ -61,7 +61,7 @@ def golden_groups(golden, case: str, **settings) -> Groups:
         scales=None,
         map_from_image=(Affine.identity(),),
     )
-    peaks = PeakExtractor(window=3 if case == "nms3" else 5)(maps)
+    peaks = PeakExtractor(window=3 if case == "nms3" else 5, plateaus="all")(maps)
     group = AssociativeEmbedding(about[case]["joint_order"], use_score=case != "close_tags_noval", **settings)
     return group(peaks)[0]
 

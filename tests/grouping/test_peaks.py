@@ -46,10 +46,26 @@ def test_a_neighbour_within_the_window_is_suppressed():
     assert (narrow.scores > 0).sum() == 2
 
 
-def test_every_pixel_of_a_plateau_is_a_peak():
+@pytest.mark.parametrize(("plateaus", "count"), [("one", 1), ("all", 4)])
+def test_a_keypoint_exactly_between_four_pixels(plateaus: str, count: int):
     heatmaps = torch.zeros(1, 1, 10, 10)
-    heatmaps[0, 0, 4, 4:6] = 0.5
-    assert (PeakExtractor()(dense(heatmaps)).scores > 0).sum() == 2
+    heatmaps[0, 0, 4:6, 4:6] = 0.5
+    peaks = PeakExtractor(plateaus=plateaus)(dense(heatmaps))
+    assert (peaks.scores > 0).sum() == count
+    assert [4.5, 4.5] in peaks.positions[0, 0, :count].tolist()
+
+
+def test_equal_peaks_that_do_not_share_a_window_are_two():
+    heatmaps = torch.zeros(1, 1, 10, 10)
+    heatmaps[0, 0, 4, 2] = heatmaps[0, 0, 4, 5] = 0.5
+    assert (PeakExtractor(window=5)(dense(heatmaps)).scores > 0).sum() == 2
+
+
+def test_a_peak_as_high_as_anothers_slope_stays():
+    heatmaps = torch.zeros(1, 1, 10, 12)
+    heatmaps[0, 0, 4, 2:7] = torch.tensor([0.9, 0.5, 0.4, 0.5, 0.3])
+    # The window of the peak at x = 5 reaches the equal slope at x = 3, but not the peak at x = 2.
+    assert PeakExtractor()(dense(heatmaps)).positions[0, 0, :2, 0].tolist() == [2.5, 5.5]
 
 
 def test_heat_at_the_threshold_is_no_peak():
@@ -90,7 +106,7 @@ def test_golden_peaks(golden_dir: Path, case: str):
         scales=None,
         map_from_image=(Affine.identity(),),
     )
-    peaks = PeakExtractor(window=3 if case == "nms3" else 5)(maps)
+    peaks = PeakExtractor(window=3 if case == "nms3" else 5, plateaus="all")(maps)
     counted = golden[f"{case}/topk_val"] > 0.1
     assert (peaks.scores.numpy() > 0).tolist() == counted.tolist()
     assert (peaks.scores.numpy()[counted] == golden[f"{case}/topk_val"][counted]).all()
@@ -99,7 +115,8 @@ def test_golden_peaks(golden_dir: Path, case: str):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"window": 4}, "odd window"), ({"max_people": 0}, "max_peop")]
+    ("values", "message"),
+    [({"window": 4}, "odd window"), ({"max_people": 0}, "max_peop")],
 )
 def test_bad_settings(values: dict, message: str):
     with pytest.raises(ValueError, match=message):
