@@ -38,6 +38,7 @@ from swahr.training import (
     ProgressBar,
     SaveOnInterrupt,
     StampCheckpoints,
+    Throughput,
 )
 
 RUNTIME_FACTS: dict[str, frozenset[str]] = {
@@ -257,6 +258,7 @@ def _callbacks(
         ExportBest(folder=folder, description=description, averaged=averaged),
         StampCheckpoints(description=description),
         SaveOnInterrupt(folder=folder),
+        Throughput(),
         PredictionPictures(
             source=data.val, folder=folder / "pictures", every=pictures.every, count=pictures.count
         ),

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-
 _LIBRARIES = ("torch", "lightning", "numpy", "opencv-python", "faster-coco-eval")
 
 

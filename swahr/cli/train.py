@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from typing import TypeVar
 
 import torch
 from lightning.pytorch import Callback, seed_everything
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from swahr.build import TrainingRun, build_training
 from swahr.cli.command import fresh_folder, report, run_command
-from swahr.training import ExportBest
+from swahr.training import ExportBest, Throughput
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -23,6 +24,8 @@ _NOISE = (
 )
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Callback)
 
 
 def train(config: DictConfig) -> float:
@@ -46,7 +49,7 @@ def train(config: DictConfig) -> float:
     )
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     run.trainer.fit(run.module, datamodule=run.data, ckpt_path=config.ckpt, weights_only=True)
-    best = _best(run)
+    best = _callback(run, ExportBest)
     last = {name: float(value) for name, value in run.trainer.callback_metrics.items() if "val/" in name}
     report(
         {
@@ -54,14 +57,15 @@ def train(config: DictConfig) -> float:
             "best": str(best.path) if best.path.exists() else None,
             "best_AP": best.best if math.isfinite(best.best) else None,
             "last_validation": last,
+            **_callback(run, Throughput).figures(),
         }
     )
     return best.best
 
 
-def _best(run: TrainingRun) -> ExportBest:
+def _callback(run: TrainingRun, kind: type[T]) -> T:
     callbacks: list[Callback] = run.trainer.callbacks  # type: ignore[attr-defined] # set by a connector
-    return next(callback for callback in callbacks if isinstance(callback, ExportBest))
+    return next(callback for callback in callbacks if isinstance(callback, kind))
 
 
 def _quieten_lightning() -> None:

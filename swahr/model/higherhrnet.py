@@ -106,16 +106,9 @@ class HigherHRNet(nn.Module):
         )
         self.size_multiple = self.backbone.size_multiple
         widths = [channels[0], *deconv_channels]
+        heads = partial(Heads, scale_head=scale_head, weight_head=weight_head, kernel=modulation_kernel)
         self.heads = nn.ModuleList(
-            Heads(
-                width,
-                num_keypoints,
-                tags=level == 0,
-                scale_head=scale_head,
-                weight_head=weight_head,
-                kernel=modulation_kernel,
-            )
-            for level, width in enumerate(widths)
+            heads(width, num_keypoints, tags=level == 0) for level, width in enumerate(widths)
         )
         # The first deconvolution is fed with heatmaps and tags, later ones with heatmaps.
         fed = [num_keypoints * (2 if level == 0 else 1) for level in range(len(deconv_channels))]

@@ -8,6 +8,7 @@ from swahr.training.callbacks import (
     ProgressBar,
     SaveOnInterrupt,
     StampCheckpoints,
+    Throughput,
 )
 from swahr.training.module import PoseModule
 from swahr.training.optimiser import AdamWithWarmup
@@ -22,4 +23,5 @@ __all__ = [
     "ProgressBar",
     "SaveOnInterrupt",
     "StampCheckpoints",
+    "Throughput",
 ]

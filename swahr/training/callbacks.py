@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,50 @@ class ExportBest(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best AP."""
         self.best = state_dict["best"]
+
+
+class Throughput(Callback):
+    """Measures images per second of training and the peak memory of the GPU, without its first steps.
+
+    Args:
+        warmup: steps left out: they compile, tune and fill caches.
+    """
+
+    def __init__(self, *, warmup: int = 10) -> None:
+        self.warmup = warmup
+        self._steps = 0
+        self._images = 0
+        self._seconds = 0.0
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave validation out of the time."""
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; GPUs are not waited for but at the very end of an epoch."""
+        self._steps += 1
+        if self._steps <= self.warmup:
+            self._started = time.perf_counter()
+            return
+        self._images += len(batch) * trainer.world_size
+        if trainer.is_last_batch:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            self._seconds += time.perf_counter() - self._started
+
+    def figures(self) -> dict[str, float]:
+        """``images_per_second`` and, on a GPU, ``peak_memory_gib``; empty for runs within the warm-up."""
+        if not self._seconds:
+            return {}
+        peak = (
+            {"peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30}
+            if torch.cuda.is_available()
+            else {}
+        )
+        return {"images_per_second": self._images / self._seconds, **peak}
 
 
 class SaveOnInterrupt(Callback):

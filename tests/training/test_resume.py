@@ -52,10 +52,10 @@ def test_interrupt_saves_and_resumes_to_the_same_weights(make_run, tmp_path):
     run = make_run(tmp_path / "stopped", "trainer.max_epochs=2")
     step = run.module.training_step
 
-    def stop_at_third(batch, index):
+    def stop_at_third(*batch_and_index):
         if run.trainer.global_step == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(batch, index)
+        return step(*batch_and_index)
 
     run.module.training_step = stop_at_third
     before = signal.getsignal(signal.SIGINT)
