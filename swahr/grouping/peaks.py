@@ -69,5 +69,7 @@ class PeakExtractor:
         return maximal & (earliness == self._highest(earliness))
 
     def _highest(self, maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
-        """Of the window around each pixel."""
-        return F.max_pool2d(maps, self.window, stride=1, padding=self.window // 2)
+        """Of the window around each pixel: first along its row, then of those along its column."""
+        window, margin = self.window, self.window // 2
+        rows = F.max_pool2d(maps, (1, window), stride=1, padding=(0, margin))
+        return F.max_pool2d(rows, (window, 1), stride=1, padding=(margin, 0))
