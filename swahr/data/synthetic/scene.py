@@ -44,12 +44,17 @@ class Scene:
 
 
 def paint_crowd(
-    rng: np.random.Generator, bodies: Bodies, size: tuple[int, int], objects: int, clutter: int
+    rng: np.random.Generator,
+    bodies: Bodies,
+    size: tuple[int, int],
+    objects: int,
+    clutter: int,
+    background_contrast: float,
 ) -> Canvas:
     """Paint people (ordered from far to near) and ``objects`` in front of some of them."""
     eye_level = float(bodies.points[-1, INDEX["neck"], 1]) if len(bodies) else size[0] / 2
     horizon = eye_level + size[0] * rng.uniform(-0.1, 0.35)
-    canvas = Canvas.on(paint_background(rng, size, horizon, clutter))
+    canvas = Canvas.on(paint_background(rng, size, horizon, clutter, background_contrast))
     if len(bodies):
         _paint_people(rng, canvas, bodies, objects)
     return canvas

@@ -19,14 +19,17 @@ Faces = list[tuple[Outline, float]]
 
 
 def paint_background(
-    rng: np.random.Generator, size: tuple[int, int], horizon: float, clutter: int
+    rng: np.random.Generator, size: tuple[int, int], horizon: float, clutter: int, contrast: float
 ) -> Picture:
-    """A wall or sky above ``horizon`` (pixels), a floor below it, and ``clutter`` things in between."""
+    """A wall or sky above ``horizon`` (pixels), a floor below it, and ``clutter`` things in between.
+
+    ``contrast`` multiplies that of the surfaces' textures.
+    """
     height, width = size
-    image = _surface(rng, size, stretch=1.0)
+    image = _surface(rng, size, 1.0, contrast)
     if rng.random() < 0.75 and 0 < horizon < height:
         top = int(horizon)
-        image[top:] = _surface(rng, (height - top, width), stretch=2.5)
+        image[top:] = _surface(rng, (height - top, width), 2.5, contrast)
     for _ in range(clutter):
         _paint_thing(rng, image, None, _clutter_place(rng, size, horizon))
     return image
@@ -39,7 +42,7 @@ def _clutter_place(
     return rng.uniform(0, size[1]), float(np.clip(rng.normal(horizon, 0.3 * size[0]), 0, size[0])), extent
 
 
-def _surface(rng: np.random.Generator, size: tuple[int, int], stretch: float) -> Picture:
+def _surface(rng: np.random.Generator, size: tuple[int, int], stretch: float, contrast: float) -> Picture:
     """A random crop of a random surface, mirrored, magnified and recoloured."""
     surface = texture_bank().surfaces[rng.integers(len(texture_bank().surfaces))]
     wanted = np.array([size[0] * stretch, size[1]]) * rng.uniform(0.35, 1.0) * len(surface) / max(size)
@@ -50,9 +53,11 @@ def _surface(rng: np.random.Generator, size: tuple[int, int], stretch: float) ->
     )
     if rng.random() < 0.5:
         crop = cv2.flip(crop, 1)
-    contrast = float(np.exp(rng.normal(0, 0.25)))
-    brightness = rng.normal(0, 25) + 128 * (1 - contrast)
-    return np.asarray(cv2.convertScaleAbs(crop, alpha=contrast, beta=max(brightness, 0.0)), dtype=np.uint8)
+    alpha = contrast * float(np.exp(rng.normal(0, 0.25)))
+    # About the surface's own mean, so that a faint texture keeps its colour.
+    mean = crop.mean(axis=(0, 1)) if contrast != 1 else np.full(3, 128.0)
+    shifted = alpha * (crop - mean) + mean + rng.normal(0, 25)
+    return np.asarray(np.clip(shifted, 0, 255), dtype=np.uint8)
 
 
 def _recolouring(rng: np.random.Generator, strength: float) -> Picture:

@@ -39,6 +39,7 @@ class SyntheticSource:
         unusual_poses: fraction of people bent, lying, upside down, ...; None with ``layouts``.
         objects: fewest and most objects in front of people.
         clutter: fewest and most things in the background.
+        background_contrast: of the textures of walls and floors; 1 as they are, 0 for plain colours.
         blur: greatest standard deviation of the lens blur, in pixels.
         noise: greatest standard deviation of the sensor noise, in grey levels.
         jpeg_quality: range of JPEG qualities; None for no compression.
@@ -65,6 +66,7 @@ class SyntheticSource:
         unusual_poses: float | None = 0.02,
         objects: tuple[int, int] = (0, 2),
         clutter: tuple[int, int] = (0, 8),
+        background_contrast: float = 1.0,
         blur: float = 0.8,
         noise: float = 6.0,
         jpeg_quality: tuple[int, int] | None = (60, 95),
@@ -85,6 +87,7 @@ class SyntheticSource:
         self.skeleton = skeleton
         self._size, self._seed, self._image_size = size, seed, image_size
         self._objects, self._clutter = objects, clutter
+        self._background_contrast = background_contrast
         self._photograph = partial(photograph, blur=blur, noise=noise, jpeg_quality=jpeg_quality)
         self._landmarks = [INDEX[name] for name in skeleton.keypoints]
         self._crowd = _make_crowd(people, person_height, height_spread, unusual_poses, layouts)
@@ -127,7 +130,9 @@ class SyntheticSource:
         rng = np.random.default_rng((self._seed, index))
         bodies = self._crowd(rng, self._image_size)
         objects, clutter = (int(rng.integers(low, high + 1)) for low, high in (self._objects, self._clutter))
-        canvas = paint_crowd(rng, bodies, self._image_size, objects, clutter)
+        canvas = paint_crowd(
+            rng, bodies, self._image_size, objects, clutter, self._background_contrast
+        )
         image = self._photograph(rng, canvas.image)
         return annotate(canvas, image, bodies, self._landmarks)
 
