@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import cv2
@@ -132,5 +133,10 @@ def validation_loader(
 
 
 def start_worker(_: int) -> None:
-    """Keep OpenCV to one thread: workers are the parallelism, and its threads do not survive a fork."""
+    """Keep OpenCV to one thread: workers are the parallelism, and its threads do not survive a fork.
+
+    Workers also give way to the training process: on a machine with few cores, taking one of its threads off
+    a core stalls all the others at the end of every operation.
+    """
     cv2.setNumThreads(0)
+    os.nice(10)

@@ -147,16 +147,20 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; GPUs are not waited for but at the very end of an epoch."""
+        """Count the batch, without waiting for a GPU."""
+        now = time.perf_counter()
         self._steps += 1
-        if self._steps <= self.warmup:
-            self._started = time.perf_counter()
-            return
-        self._images += len(batch) * trainer.world_size
-        if trainer.is_last_batch:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self._seconds += time.perf_counter() - self._started
+        if self._steps > self.warmup:
+            self._images += len(batch) * trainer.world_size
+            self._seconds += now - self._started
+        self._started = now
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait for the work that a GPU still has in its queue."""
+        if self._seconds and torch.cuda.is_available():
+            waiting = time.perf_counter()
+            torch.cuda.synchronize()
+            self._seconds += time.perf_counter() - waiting
 
     def figures(self) -> dict[str, float]:
         """``images_per_second`` and, on a GPU, ``peak_memory_gib``; empty for runs within the warm-up."""

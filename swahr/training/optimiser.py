@@ -61,7 +61,9 @@ class AdamWithWarmup:
         _log.info(
             "learning rate %.3g = %.3g x %.3g (batch of %d)", self.lr * ratio, self.lr, ratio, batch_size
         )
-        optimiser = Adam(network.parameters(), lr=self.lr * ratio, weight_decay=self.weight_decay, foreach=True)
+        optimiser = Adam(
+            network.parameters(), lr=self.lr * ratio, weight_decay=self.weight_decay, foreach=True
+        )
         return optimiser, LambdaLR(optimiser, lambda step: self.factor(step / max(1, steps_per_epoch)))
 
     def factor(self, epoch: float) -> float:

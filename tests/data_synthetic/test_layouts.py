@@ -14,6 +14,7 @@ SETTINGS = {
     "person_height": None,
     "height_spread": None,
     "unusual_poses": None,
+    "overlap": None,
     "objects": (0, 0),
 }
 # Somebody who faces the viewer, and what an annotator would write down (pixel indices).

@@ -37,6 +37,7 @@ class SyntheticSource:
         person_height: range of the tallest person's height in image heights; None with ``layouts``.
         height_spread: greatest ratio of person heights within an image; None with ``layouts``.
         unusual_poses: fraction of people bent, lying, upside down, ...; None with ``layouts``.
+        overlap: fraction of people who do not try to keep clear of nearer ones; None with ``layouts``.
         objects: fewest and most objects in front of people.
         clutter: fewest and most things in the background.
         background_contrast: of the textures of walls and floors; 1 as they are, 0 for plain colours.
@@ -64,6 +65,7 @@ class SyntheticSource:
         person_height: tuple[float, float] | None = (0.6, 0.95),
         height_spread: float | None = 4.0,
         unusual_poses: float | None = 0.02,
+        overlap: float | None = 0.5,
         objects: tuple[int, int] = (0, 2),
         clutter: tuple[int, int] = (0, 8),
         background_contrast: float = 1.0,
@@ -90,7 +92,7 @@ class SyntheticSource:
         self._background_contrast = background_contrast
         self._photograph = partial(photograph, blur=blur, noise=noise, jpeg_quality=jpeg_quality)
         self._landmarks = [INDEX[name] for name in skeleton.keypoints]
-        self._crowd = _make_crowd(people, person_height, height_spread, unusual_poses, layouts)
+        self._crowd = _make_crowd(people, person_height, height_spread, unusual_poses, overlap, layouts)
 
     def __len__(self) -> int:
         """The number of images of this split."""
@@ -130,9 +132,7 @@ class SyntheticSource:
         rng = np.random.default_rng((self._seed, index))
         bodies = self._crowd(rng, self._image_size)
         objects, clutter = (int(rng.integers(low, high + 1)) for low, high in (self._objects, self._clutter))
-        canvas = paint_crowd(
-            rng, bodies, self._image_size, objects, clutter, self._background_contrast
-        )
+        canvas = paint_crowd(rng, bodies, self._image_size, objects, clutter, self._background_contrast)
         image = self._photograph(rng, canvas.image)
         return annotate(canvas, image, bodies, self._landmarks)
 
@@ -147,18 +147,24 @@ def _make_crowd(
     person_height: tuple[float, float] | None,
     height_spread: float | None,
     unusual_poses: float | None,
+    overlap: float | None,
     layouts: str | Path | None,
 ) -> SampledCrowd | LayoutCrowd:
-    sampled = {"person_height": person_height, "height_spread": height_spread, "unusual_poses": unusual_poses}
+    sampled = {
+        "person_height": person_height,
+        "height_spread": height_spread,
+        "unusual_poses": unusual_poses,
+        "overlap": overlap,
+    }
     if layouts is not None:
         if given := [name for name, value in sampled.items() if value is not None]:
             raise ValueError(
                 f"layouts give people's poses and heights; set {given} to null, or layouts to null"
             )
         return LayoutCrowd(layouts, people)
-    if person_height is None or height_spread is None or unusual_poses is None:
+    if person_height is None or height_spread is None or unusual_poses is None or overlap is None:
         missing = [name for name, value in sampled.items() if value is None]
         raise ValueError(f"sampled crowds need {missing}; give values, or a file of layouts")
     _check_range("person_height", person_height, 0.02)
     _check_range("height_spread", (height_spread, height_spread), 1)
-    return SampledCrowd(people, person_height, height_spread, unusual_poses)
+    return SampledCrowd(people, person_height, height_spread, unusual_poses, overlap)
