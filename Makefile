@@ -9,8 +9,6 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # One process per core, one thread per process: the tests' tensors are too small to share between threads.
 PYTEST_FLAGS ?= -n logical --maxprocesses 8 --dist worksteal --durations 5
 
-export OMP_NUM_THREADS ?= 1
-
 .DEFAULT_GOAL := test
 .PHONY: demo test lint lock
 
@@ -18,7 +16,7 @@ demo: $(READY)
 	$(BIN)/python experiments/demo.py
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
