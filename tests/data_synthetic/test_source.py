@@ -73,7 +73,7 @@ def test_people_of_one_image_differ_in_height_up_to_the_spread():
     def ratios(spread: float) -> list[float]:
         settings = FULL | {"height_spread": spread, "people": (6, 6), "objects": (0, 0), "unusual_poses": 0.0}
         found = []
-        for index in range(12):
+        for index in range(40):
             points = SyntheticSource(size=1, **settings)[index].annotations
             heads = np.linalg.norm(
                 points.keypoints[:, 5:7].mean(1) - points.keypoints[:, 11:13].mean(1), axis=1
