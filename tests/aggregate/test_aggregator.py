@@ -189,7 +189,8 @@ def official(golden_dir: Path):
     weights |= {key: torch.from_numpy(heads[key]).float() for key in heads.files if key.startswith("final")}
     network = HigherHRNet(
         17, scale_head=True, weight_head=False, stem_channels=64, layer1_blocks=4, layer1_channels=64,
-        channels=(8, 16, 32, 64), modules=(1, 2, 1), blocks=2, deconv_channels=(8,), deconv_blocks=2, modulation_kernel=9, initial_std=0.001,
+        channels=(8, 16, 32, 64), modules=(1, 2, 1), blocks=2, deconv_channels=(8,), deconv_blocks=2,
+        modulation_kernel=9, initial_std=0.001,
     ).eval()  # fmt: skip
 
     def for_case(case: str) -> HigherHRNet:
