@@ -268,7 +268,7 @@ def _callbacks(
             dirpath=folder,
             filename="last",
             enable_version_counter=False,
-            save_on_train_epoch_end=config.trainer.limit_val_batches == 0,
+            save_on_train_epoch_end=True,
         ),
         ProgressBar(),
     ]

@@ -49,6 +49,7 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
     def guarded(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config.output = HydraConfig.get().runtime.output_dir
+            return job(config)  # Hydra notes a failed run, and goes on with the others of the sweep
         return _or_fail(name, lambda: job(config))
 
     _or_fail(name, lambda: _prepare(name))

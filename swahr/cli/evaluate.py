@@ -36,7 +36,9 @@ def evaluate(config: DictConfig) -> float:
         precision=config.precision,
     )
     poses: dict[int, Poses] = {}
-    loader = validation_loader(source, batch_size=node.val_batch_size, workers=node.workers)
+    loader = validation_loader(
+        source, batch_size=max(config.batch_size, node.val_batch_size), workers=node.workers
+    )
     for images in track(loader, "finding people", console=Console(stderr=True), total=len(loader)):
         found = predictor.predict([image.image for image in images])
         poses.update(zip((image.image_id for image in images), found, strict=True))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import warnings
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -34,7 +36,10 @@ def train(config: DictConfig) -> float:
     Leaves in ``config.output``: ``best.safetensors``, ``last.ckpt``, ``metrics.csv``, ``tensorboard/``,
     curves, pictures and ``config.yaml``.
     """
+    _refuse_several_devices(config.trainer)
     folder = fresh_folder(config.output)
+    if config.ckpt is not None:
+        _keep_best_so_far(Path(config.ckpt), folder)
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     _quieten_lightning()
@@ -61,6 +66,22 @@ def train(config: DictConfig) -> float:
         }
     )
     return best.best
+
+
+def _refuse_several_devices(trainer: DictConfig) -> None:
+    """Lightning starts further processes by repeating the command line: run folders do not allow it yet."""
+    if str(trainer.devices) != "1" or trainer.num_nodes != 1:
+        raise ValueError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: `swahr train` runs on "
+            "one device for now; use trainer.accumulate_grad_batches for larger batches"
+        )
+
+
+def _keep_best_so_far(ckpt: Path, folder: Path) -> None:
+    """A resumed run remembers the best AP so far; the weights that reached it come along."""
+    best = ckpt.with_name("best.safetensors")
+    if best.is_file():
+        shutil.copy(best, folder / best.name)
 
 
 def _callback(run: TrainingRun, kind: type[T]) -> T:

@@ -188,7 +188,7 @@ class SaveOnInterrupt(Callback):
         """Save; other exceptions leave ``last.ckpt``, whose weights are known to be sound."""
         if isinstance(exception, KeyboardInterrupt):
             trainer.save_checkpoint(self.path)
-            _log.info("interrupted; resume with: swahr train <the same options> ckpt=%s", self.path)
+            _log.info("interrupted; resume with the same options, another output= and ckpt=%s", self.path)
 
 
 class PredictionPictures(Callback):
@@ -251,8 +251,11 @@ class PlotCurves(Callback):
         self._draw(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw what there is."""
-        self._draw(trainer)
+        """Draw what there is; whatever goes wrong here must not hide why the run ended."""
+        try:
+            self._draw(trainer)
+        except (OSError, ValueError) as error:
+            _log.warning("no curves drawn: %s", error)
 
     def _draw(self, trainer: Trainer) -> None:
         for logger in trainer.loggers:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 from torch import nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 _log = logging.getLogger(__name__)
+
+Decay = Literal["linear", "step", "constant"]
 
 
 class AdamWithWarmup:
@@ -26,6 +28,9 @@ class AdamWithWarmup:
         warmup_start: factor on the learning rate at the first iteration of the warm-up.
         decay: ``linear`` to 0 at the last iteration, ``step`` by 0.1 at each milestone, or ``constant``.
         milestones: epochs at which ``step`` divides the rate by 10.
+
+    Raises:
+        ValueError: an unknown ``decay``, or one without the epochs it needs.
     """
 
     def __init__(
@@ -37,9 +42,18 @@ class AdamWithWarmup:
         epochs: int,
         warmup_epochs: float,
         warmup_start: float,
-        decay: Literal["linear", "step", "constant"],
-        milestones: Iterable[int],
+        decay: Decay,
+        milestones: Sequence[int],
     ) -> None:
+        if decay not in get_args(Decay):
+            raise ValueError(f"training.optimiser.decay: expected one of {get_args(Decay)}, got {decay!r}")
+        if decay == "linear" and epochs <= 0:
+            raise ValueError(
+                f"training.optimiser.epochs: expected the length of the schedule, got {epochs}; without "
+                "trainer.max_epochs it has to be given"
+            )
+        if decay == "step" and not tuple(milestones):
+            raise ValueError("training.optimiser.milestones: expected epochs at which to step, got none")
         self.lr = lr
         self.reference_batch = reference_batch
         self.weight_decay = weight_decay

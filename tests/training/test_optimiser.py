@@ -44,3 +44,15 @@ def test_rate_is_scaled_to_the_batch_it_is_used_with(reference, lr):
     assert optimiser.param_groups[0]["lr"] == pytest.approx(lr * 0.5)
     assert math.isclose(schedule.last_epoch, 20)
     assert torch.isfinite(network.weight).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": -1}, r"training\.optimiser\.epochs.*got -1"),
+        ({"decay": "step"}, r"training\.optimiser\.milestones"),
+    ],
+)
+def test_a_schedule_that_would_teach_nothing_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make(**changes)
