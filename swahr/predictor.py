@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from swahr.build import build_network_from, build_pipeline, settings_of
@@ -84,6 +85,18 @@ class Predictor:
         """
         checkpoint = path if isinstance(path, Checkpoint) else load_checkpoint(path)
         settings = settings_of(checkpoint, overrides)
+        return cls.with_settings(checkpoint, settings, device=device, precision=precision)
+
+    @classmethod
+    def with_settings(
+        cls,
+        checkpoint: Checkpoint,
+        settings: DictConfig,
+        *,
+        device: str | torch.device | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+    ) -> Predictor:
+        """A checkpoint's network with test-time settings of one's own, as the commands compose them."""
         return cls(
             network=build_network_from(checkpoint),
             pipeline=build_pipeline(settings, checkpoint.skeleton),

@@ -99,6 +99,19 @@ class Skeleton:
         """Plain values, for checkpoints; `from_dict` reads them back."""
         return asdict(self)
 
+    def to_category(self) -> dict[str, Any]:
+        """The ``categories`` entry of a COCO-format file; `from_category` reads it back."""
+        return {
+            "id": 1,
+            "name": "person",
+            "supercategory": "person",
+            "keypoints": list(self.keypoints),
+            "skeleton": [[a + 1, b + 1] for a, b in self.limb_indices],
+            "flip_pairs": [list(pair) for pair in self.flip_pairs],
+            "sigmas": list(self.sigmas),
+            "grouping_order": list(self.grouping_order),
+        }
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "skeleton") -> Skeleton:
         """Build a skeleton from plain values; everything but ``keypoints`` may be left out.

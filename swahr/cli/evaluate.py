@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import annotation_files, build_evaluation, build_network_from, build_pipeline, build_source
+from swahr.build import annotation_files, build_evaluation, build_source
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command, write_json
 from swahr.data import Source, validation_loader
@@ -28,13 +28,7 @@ def evaluate(config: DictConfig) -> float:
     source = build_source(node.val, config.data.skeleton)
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
     folder = fresh_folder(config.output)
-    predictor = Predictor(
-        network=build_network_from(checkpoint),
-        pipeline=build_pipeline(config, checkpoint.skeleton),
-        skeleton=checkpoint.skeleton,
-        device=config.device,
-        precision=config.precision,
-    )
+    predictor = Predictor.with_settings(checkpoint, config, device=config.device, precision=config.precision)
     poses: dict[int, Poses] = {}
     loader = validation_loader(
         source, batch_size=max(config.batch_size, node.val_batch_size), workers=node.workers

@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import build_network_from, build_pipeline
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command, write_json
 from swahr.cli.inputs import expand_inputs, inputs_as_override
@@ -28,13 +27,7 @@ def predict(config: DictConfig) -> None:
     """Find the people in ``config.inputs``; write ``poses.json`` and drawn pictures to ``config.output``."""
     files = expand_inputs(config.inputs)
     checkpoint = load_checkpoint(config.checkpoint)
-    predictor = Predictor(
-        network=build_network_from(checkpoint),
-        pipeline=build_pipeline(config, checkpoint.skeleton),
-        skeleton=checkpoint.skeleton,
-        device=config.device,
-        precision=config.precision,
-    )
+    predictor = Predictor.with_settings(checkpoint, config, device=config.device, precision=config.precision)
     folder = fresh_folder(config.output)
     found: dict[Path, tuple[tuple[int, int], Poses]] = {}
     batches = [files[i : i + config.batch_size] for i in range(0, len(files), config.batch_size)]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from omegaconf import DictConfig
 
-from swahr.build import build_network_from, build_pipeline, build_source, create
+from swahr.build import build_source, create
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command
 from swahr.cli.inputs import expand_inputs, inputs_as_override
@@ -42,7 +42,9 @@ def show(config: DictConfig) -> None:
 
 
 def _figures(config: DictConfig, checkpoint: Checkpoint | None) -> Iterator[tuple[str, Picture]]:
-    predictor = _predictor(config, checkpoint) if checkpoint is not None else None
+    predictor = None
+    if checkpoint is not None:
+        predictor = Predictor.with_settings(checkpoint, config, device=config.device)
     if predictor is not None and config.inputs:
         for number, file in enumerate(expand_inputs(config.inputs)):
             image = read_image(file)
@@ -55,15 +57,6 @@ def _figures(config: DictConfig, checkpoint: Checkpoint | None) -> Iterator[tupl
     if checkpoint is not None:
         checkpoint.check_skeleton(source.skeleton, source="the validation data")
     yield f"{config.index:06d}", _figure(config, source[config.index], source.skeleton, predictor)
-
-
-def _predictor(config: DictConfig, checkpoint: Checkpoint) -> Predictor:
-    return Predictor(
-        network=build_network_from(checkpoint),
-        pipeline=build_pipeline(config, checkpoint.skeleton),
-        skeleton=checkpoint.skeleton,
-        device=config.device,
-    )
 
 
 def _unlabelled(image: Picture, predictor: Predictor) -> LabelledImage:

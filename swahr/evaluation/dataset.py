@@ -33,7 +33,7 @@ def poses_as_dataset(
         {"id": i, "file_name": name, "height": size[0], "width": size[1]}
         for i, (name, size, _) in enumerate(images, start=1)
     ]
-    return {"images": entries, "annotations": annotations, "categories": [_category(skeleton)]}
+    return {"images": entries, "annotations": annotations, "categories": [skeleton.to_category()]}
 
 
 def _person(poses: Poses, index: int) -> dict[str, Any]:
@@ -52,17 +52,4 @@ def _person(poses: Poses, index: int) -> dict[str, Any]:
         "bbox": [round(value, 2) for value in (*low.tolist(), width, height)],
         "area": round(width * height, 2),
         "score": round(float(poses.score[index]), 4),
-    }
-
-
-def _category(skeleton: Skeleton) -> dict[str, Any]:
-    return {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limb_indices],
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "sigmas": list(skeleton.sigmas),
-        "grouping_order": list(skeleton.grouping_order),
     }

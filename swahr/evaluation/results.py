@@ -96,7 +96,7 @@ def _check_result(result: object, where: str) -> None:
     if not _is_finite(result["score"]):
         raise ValueError(f"{where}: expected a finite number as score, got {result['score']!r}")
     if not isinstance(result["image_id"], int):
-        raise ValueError(f"{where}: expected an integer image_id, got {result['image_id']!r}")  # noqa: TRY004
+        raise ValueError(f"{where}: expected an integer image_id, got {result['image_id']!r}")  # noqa: TRY004 - a file's
 
 
 def _is_finite(value: object) -> bool:

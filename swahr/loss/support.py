@@ -54,7 +54,7 @@ def sums_by_support(
     count = predictions[0].numel()
     on_support = heatmaps > 0
     off_support = predictions.contiguous().masked_fill(on_support | ~valid[:, None], 0.0)
-    background: Tensor = _SumOfPowers.apply(off_support, 2 if gamma is None else 3)  # type: ignore[no-untyped-call]
+    background: Tensor = _SumOfPowers.apply(off_support, 2 if gamma is None else 3)  # type: ignore[no-untyped-call] # torch's
     places = (on_support & valid[:, None]).flatten().nonzero().squeeze(1)
     image = places.div(count, rounding_mode="floor")
 

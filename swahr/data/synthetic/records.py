@@ -34,20 +34,6 @@ def crowd_index(scene: Scene) -> float:
     return float((others / own).mean())
 
 
-def category(skeleton: Skeleton) -> dict[str, Any]:
-    """The ``categories`` entry of a skeleton; `Skeleton.from_category` reads it back."""
-    return {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limb_indices],
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "sigmas": list(skeleton.sigmas),
-        "grouping_order": list(skeleton.grouping_order),
-    }
-
-
 def dataset_records(
     scenes: Iterable[tuple[str, Scene]], skeleton: Skeleton, style: Style = "coco"
 ) -> dict[str, Any]:
@@ -78,7 +64,7 @@ def dataset_records(
         "info": {"description": f"rendered crowds, {skeleton.name} keypoints"},
         "images": images,
         "annotations": annotations,
-        "categories": [category(skeleton)],
+        "categories": [skeleton.to_category()],
     }
 
 
