@@ -14,6 +14,7 @@ SETTINGS = {
     "person_height": None,
     "height_spread": None,
     "unusual_poses": None,
+    "facing": None,
     "overlap": None,
     "objects": (0, 0),
 }

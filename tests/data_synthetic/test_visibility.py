@@ -168,6 +168,15 @@ def test_bones_keep_their_lengths_and_joints_their_limits():
         assert (thigh * forward).sum(axis=1)[bent].min() > 0  # knees bend one way only
 
 
+@pytest.mark.parametrize("facing", [0.0, 0.5, 1.0])
+def test_as_many_people_face_the_viewer_as_asked(facing):
+    bodies = sample_bodies(np.random.default_rng(3), 4000, unusual=0.0, facing=facing)
+    left, right = bodies.points[:, INDEX["left_hip"], 0], bodies.points[:, INDEX["right_hip"], 0]
+    front = np.mean(left > right)  # the left hip is on the image's right: yaw below 90 degrees
+    others = (1 - facing) / 3  # half of those seen from the side and half of those turned anyhow
+    assert front == pytest.approx(facing + others, abs=0.03)
+
+
 def test_the_pixels_of_unlabelled_people_are_not_valid():
     source = SyntheticSource(
         size=1, image_size=(96, 96), people=(12, 12), objects=(12, 12), height_spread=6.0

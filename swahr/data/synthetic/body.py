@@ -111,18 +111,18 @@ class Bodies:
         return Bodies(points, self.head, stature, self.girth, self.head_size)
 
 
-def sample_bodies(rng: np.random.Generator, count: int, unusual: float) -> Bodies:
+def sample_bodies(rng: np.random.Generator, count: int, unusual: float, facing: float = 0.5) -> Bodies:
     """Draw ``count`` people in natural poses, the pelvis at the origin, one stature tall.
 
     Joint angles are uniform within the limits of an activity (standing, walking, sitting, ...), arms and
     legs independently. ``unusual`` is the fraction of people with arbitrary limbs within the joints' limits,
-    bent, lying or upside down.
+    bent, lying or upside down; ``facing`` the fraction who face the viewer, give or take.
     """
     odd = rng.random(count) < unusual
     child = rng.random(count) < 0.12
     head_size = np.where(child, rng.uniform(1.2, 1.45, count), rng.uniform(0.96, 1.14, count))
     girth = rng.uniform(0.85, 1.25, count)
-    angles = _sample_angles(rng, odd)
+    angles = _sample_angles(rng, odd, facing)
     rotations = euler_rotations(angles)
     breadth = rng.uniform(0.9, 1.08, count)
     points, head = _forward_kinematics(rotations, breadth, head_size)
@@ -138,11 +138,13 @@ def _uniform(rng: np.random.Generator, limits: Limits) -> Float64[np.ndarray, "*
     return np.asarray(limits[..., 0] + (limits[..., 1] - limits[..., 0]) * rng.random(limits.shape[:-1]))
 
 
-def _sample_angles(rng: np.random.Generator, odd: Bool[np.ndarray, " p"]) -> Float64[np.ndarray, "p j 3"]:
+def _sample_angles(
+    rng: np.random.Generator, odd: Bool[np.ndarray, " p"], facing: float
+) -> Float64[np.ndarray, "p j 3"]:
     """Euler angles in radians about (z, x, y) for every joint, in the order of `euler_rotations`."""
     count = len(odd)
     angles = np.zeros((count, _NUM_JOINTS, 3))
-    angles[:, _ROOT] = _sample_views(rng, odd)
+    angles[:, _ROOT] = _sample_views(rng, odd, facing)
     trunk = _uniform(rng, np.where(odd[:, None, None], _UNUSUAL_TRUNK, _TRUNK))
     angles[:, _CHEST] = np.stack([trunk[:, 1], -trunk[:, 0], trunk[:, 2]], axis=1)
     head = _uniform(rng, np.broadcast_to(_HEAD, (count, 3, 2)))
@@ -159,14 +161,19 @@ def _sample_angles(rng: np.random.Generator, odd: Bool[np.ndarray, " p"]) -> Flo
     return np.deg2rad(angles)
 
 
-def _sample_views(rng: np.random.Generator, odd: Bool[np.ndarray, " p"]) -> Float64[np.ndarray, "p 3"]:
-    """Roll in the image, camera elevation and yaw (0: facing the viewer), in degrees."""
+def _sample_views(
+    rng: np.random.Generator, odd: Bool[np.ndarray, " p"], facing: float
+) -> Float64[np.ndarray, "p 3"]:
+    """Roll in the image, camera elevation and yaw (0: facing the viewer), in degrees.
+
+    Those who do not face the viewer stand sideways, turn their back, or are turned anyhow, in equal parts.
+    """
     count = len(odd)
     kind = rng.random(count)
-    facing, side = rng.normal(0, 28, count), rng.normal(90, 18, count) * rng.choice([-1, 1], count)
+    front, side = rng.normal(0, 28, count), rng.normal(90, 18, count) * rng.choice([-1, 1], count)
     yaw = np.select(
-        [kind < 0.5, kind < 0.68, kind < 0.84],
-        [facing, side, 180 + rng.normal(0, 28, count)],
+        [kind < facing, kind < facing + (1 - facing) / 3, kind < facing + (1 - facing) * 2 / 3],
+        [front, side, 180 + rng.normal(0, 28, count)],
         rng.uniform(-180, 180, count),
     )
     roll = rng.normal(0, 3, count)

@@ -19,6 +19,7 @@ class SampledCrowd:
         person_height: height of the tallest person in image heights, drawn from this range.
         height_spread: greatest ratio of the tallest to the smallest person of one image.
         unusual_poses: fraction of people who bend, lie, stand on their hands, ...
+        facing: fraction of people who face the viewer; the others show a side, their back, or anything.
         overlap: fraction of people who stand wherever they happen to; the others keep clear if they can.
     """
 
@@ -26,6 +27,7 @@ class SampledCrowd:
     person_height: tuple[float, float]
     height_spread: float
     unusual_poses: float
+    facing: float
     overlap: float
 
     def __call__(self, rng: np.random.Generator, size: tuple[int, int]) -> Bodies:
@@ -33,7 +35,7 @@ class SampledCrowd:
         height, width = size
         count = int(rng.integers(self.people[0], self.people[1] + 1))
         stature = np.sort(self._sample_statures(rng, count)) * height
-        bodies = sample_bodies(rng, count, self.unusual_poses)
+        bodies = sample_bodies(rng, count, self.unusual_poses, self.facing)
         lowest = bodies.points[..., 1].max(axis=1) * stature
         ground = self._sample_ground(rng, stature, height)
         extent = np.ptp(bodies.points[..., 0], axis=1) * stature

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class SyntheticSource:
         person_height: range of the tallest person's height in image heights; None with ``layouts``.
         height_spread: greatest ratio of person heights within an image; None with ``layouts``.
         unusual_poses: fraction of people bent, lying, upside down, ...; None with ``layouts``.
+        facing: fraction of people who face the viewer, within 60 degrees or so; None with ``layouts``.
         overlap: fraction of people who do not try to keep clear of nearer ones; None with ``layouts``.
         objects: fewest and most objects in front of people.
         clutter: fewest and most things in the background.
@@ -65,6 +66,7 @@ class SyntheticSource:
         person_height: tuple[float, float] | None = (0.6, 0.95),
         height_spread: float | None = 4.0,
         unusual_poses: float | None = 0.02,
+        facing: float | None = 0.5,
         overlap: float | None = 0.5,
         objects: tuple[int, int] = (0, 2),
         clutter: tuple[int, int] = (0, 8),
@@ -92,7 +94,14 @@ class SyntheticSource:
         self._background_contrast = background_contrast
         self._photograph = partial(photograph, blur=blur, noise=noise, jpeg_quality=jpeg_quality)
         self._landmarks = [INDEX[name] for name in skeleton.keypoints]
-        self._crowd = _make_crowd(people, person_height, height_spread, unusual_poses, overlap, layouts)
+        sampled = {
+            "person_height": person_height,
+            "height_spread": height_spread,
+            "unusual_poses": unusual_poses,
+            "facing": facing,
+            "overlap": overlap,
+        }
+        self._crowd = _make_crowd(people, sampled, layouts)
 
     def __len__(self) -> int:
         """The number of images of this split."""
@@ -143,28 +152,17 @@ def _check_range(name: str, values: tuple[int | float, int | float], floor: int 
 
 
 def _make_crowd(
-    people: tuple[int, int],
-    person_height: tuple[float, float] | None,
-    height_spread: float | None,
-    unusual_poses: float | None,
-    overlap: float | None,
-    layouts: str | Path | None,
+    people: tuple[int, int], sampled: Mapping[str, Any], layouts: str | Path | None
 ) -> SampledCrowd | LayoutCrowd:
-    sampled = {
-        "person_height": person_height,
-        "height_spread": height_spread,
-        "unusual_poses": unusual_poses,
-        "overlap": overlap,
-    }
+    """People from the generator with the settings ``sampled``, or from a file, when all of them are None."""
     if layouts is not None:
         if given := [name for name, value in sampled.items() if value is not None]:
             raise ValueError(
                 f"layouts give people's poses and heights; set {given} to null, or layouts to null"
             )
         return LayoutCrowd(layouts, people)
-    if person_height is None or height_spread is None or unusual_poses is None or overlap is None:
-        missing = [name for name, value in sampled.items() if value is None]
+    if missing := [name for name, value in sampled.items() if value is None]:
         raise ValueError(f"sampled crowds need {missing}; give values, or a file of layouts")
-    _check_range("person_height", person_height, 0.02)
-    _check_range("height_spread", (height_spread, height_spread), 1)
-    return SampledCrowd(people, person_height, height_spread, unusual_poses, overlap)
+    _check_range("person_height", sampled["person_height"], 0.02)
+    _check_range("height_spread", (sampled["height_spread"], sampled["height_spread"]), 1)
+    return SampledCrowd(people, **sampled)
