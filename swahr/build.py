@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from swahr.checkpoint import Checkpoint, describe_run, load_checkpoint
+from swahr.checkpoint import Checkpoint, describe_run, start_from
 from swahr.data import PoseDataModule
 from swahr.decode import Decoder
 from swahr.evaluation import results_from_poses
@@ -203,14 +203,13 @@ class TrainingRun:
 
 def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     """Everything that `swahr train` needs, from its configuration; files go to ``folder``."""
+    _check_alignment(config)
     data = build_data(config)
     skeleton = data.train.skeleton
     criterion = create(config.loss)
     network = build_network(config.model, skeleton, criterion)
     if config.weights is not None:
-        start = load_checkpoint(config.weights)
-        start.check_skeleton(skeleton, source="the training data")
-        start.load_into(network)
+        start_from(network, config.weights, skeleton)
     if config.training.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
     module = PoseModule(
@@ -222,13 +221,9 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         optimiser=create(config.training.optimiser),
         batch_size=data.batch_size,
     )
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    plain["data"] = OmegaConf.to_container(config.data, resolve=False)  # so that data.root can change later
-    stamp = make_stamp(
-        seed=config.seed, files=annotation_files([config.data.module.train, config.data.module.val])
-    )
-    description = describe_run({str(k): v for k, v in plain.items()}, skeleton, stamp)
+    annotations = annotation_files([config.data.module.train, config.data.module.val])
+    stamp = make_stamp(seed=config.seed, files=[*annotations, *([config.weights] if config.weights else [])])
+    description = describe(config, skeleton, stamp)
     trainer = create(
         config.trainer,
         callbacks=_callbacks(config, folder, data, description, stamp),
@@ -239,6 +234,28 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         default_root_dir=folder,
     )
     return TrainingRun(trainer, module, data)
+
+
+def _check_alignment(config: DictConfig) -> None:
+    """Maps must lie on the input at test time as they did in training."""
+    if config.target.alignment != config.aggregate.alignment:
+        raise ValueError(
+            f"target.alignment={config.target.alignment} but "
+            f"aggregate.alignment={config.aggregate.alignment}: expected the same, or every keypoint is "
+            "found beside its place; choose target=official with aggregate=official, or neither"
+        )
+
+
+def describe(config: DictConfig, skeleton: Skeleton, stamp: Mapping[str, Any]) -> str:
+    """What a checkpoint says of itself; its data stay unresolved, so that ``data.root`` can change later."""
+    plain = {str(key): _resolved(value) for key, value in config.items() if key != "data"}
+    return describe_run(
+        {**plain, "data": OmegaConf.to_container(config.data, resolve=False)}, skeleton, stamp
+    )
+
+
+def _resolved(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from swahr.model.weights import load_published, read_published
 from swahr.skeleton import Skeleton
 
 _METADATA = "swahr"
@@ -120,11 +121,33 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     weights, description = _read_safetensors(path) if path.suffix == ".safetensors" else _read_ckpt(path)
     if description is None:
         raise ValueError(
-            f"{path}: expected a checkpoint written by swahr, but it carries no swahr description"
+            f"{path}: expected a checkpoint written by swahr, but it carries no swahr description; "
+            "`swahr convert weights=…` makes one of published weights"
         )
     values = json.loads(description)
     skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
     return Checkpoint(weights, values["config"], skeleton, values["stamp"], path)
+
+
+def start_from(network: nn.Module, path: str | os.PathLike[str], skeleton: Skeleton) -> None:
+    """Give a network the weights that training starts from.
+
+    Args:
+        network: of the architecture that the weights are for.
+        path: a checkpoint of ours, or published weights; an ImageNet HRNet fills the backbone only.
+        skeleton: of the training data.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, of another architecture, or for other keypoints.
+    """
+    path = Path(path)
+    if path.suffix == ".ckpt" or (path.suffix == ".safetensors" and _read_safetensors(path)[1] is not None):
+        checkpoint = load_checkpoint(path)
+        checkpoint.check_skeleton(skeleton, source="the training data")
+        checkpoint.load_into(network)
+    else:
+        load_published(network, read_published(path), source=str(path))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import annotation_files, build_evaluation, build_source
-from swahr.checkpoint import load_checkpoint
+from swahr.build import TEST_TIME_GROUPS, annotation_files, build_evaluation, build_source
+from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command, write_json
 from swahr.data import Source, validation_loader
 from swahr.draw import contact_sheet, draw_poses, write_image
@@ -19,6 +21,8 @@ from swahr.evaluation import results_from_poses, write_results
 from swahr.predictor import Predictor
 from swahr.stamp import make_stamp
 from swahr.structures import Poses
+
+_log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
@@ -38,12 +42,38 @@ def evaluate(config: DictConfig) -> float:
         poses.update(zip((image.image_id for image in images), found, strict=True))
     write_results(folder / "results.json", results_from_poses(poses))
     figures = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
+    result = {**figures, **compared(figures["AP"], config, checkpoint, images=len(poses))}
     stamp = make_stamp(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
-    write_json(folder / "metrics.json", {"figures": figures, "images": len(poses), "stamp": stamp})
+    write_json(folder / "metrics.json", {"figures": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
         write_image(folder / "predictions.png", _page(source, poses, config.pictures))
-    report(figures)
+    report(result)
     return figures["AP"]
+
+
+def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: int) -> dict[str, Any]:
+    """What the checkpoint's experiment expects, and whether the AP is within its tolerance.
+
+    Empty where nothing is expected, or of other images, another protocol or other test-time settings.
+    """
+    expected = checkpoint.config.get("expected")  # older checkpoints have no such key
+    groups = (*TEST_TIME_GROUPS, "evaluation")
+    as_stated = all(
+        OmegaConf.to_container(config[group], resolve=True) == checkpoint.config[group] for group in groups
+    )
+    validation = OmegaConf.to_container(config.data.module.val, resolve=False)
+    same_data = validation == checkpoint.config["data"]["module"]["val"]
+    if not expected or images != expected["images"] or not (as_stated and same_data):
+        return {}
+    reached = abs(ap - expected["AP"]) <= expected["tolerance"]
+    _log.info(
+        "AP %.4f, expected %.4f within %.4f: %s",
+        ap,
+        expected["AP"],
+        expected["tolerance"],
+        "reached" if reached else "NOT reached",
+    )
+    return {"expected": {"AP": expected["AP"], "tolerance": expected["tolerance"], "reached": reached}}
 
 
 def _page(source: Source, poses: Mapping[int, Poses], count: int) -> npt.NDArray[np.uint8]:

@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "find people in images, folders and globs; draw them; write COCO-format JSON",
     "show": "draw targets, heatmaps, tags, scale maps and weight maps over an image",
     "render": "write rendered crowds to disk as a COCO-format data set",
+    "convert": "turn published weights into a checkpoint",
     "score": "figures of a results file against annotations",
 }
 

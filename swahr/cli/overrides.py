@@ -20,6 +20,7 @@ _UNKNOWN_OPTION = re.compile(
     r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\n((?:\t.+\n?)+)"
 )
 _UNKNOWN_FILE = "Config search path"
+_WITHOUT_DATA = ("convert", "show")  # commands that need no data, or not always
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[Override]:
@@ -72,7 +73,11 @@ def compose_checked(name: str, overrides: list[str], compose: Compose) -> DictCo
         config = compose(overrides)
     except HydraException as error:
         raise ValueError(_explained(name, overrides, compose, str(error))) from error
-    missing = [key for key, value in _entries(config) if value == "???"]
+    missing = [
+        key
+        for key, value in _entries(config)
+        if value == "???" and not (key.startswith("data.") and name in _WITHOUT_DATA)
+    ]
     if missing:
         raise ValueError(f"values are needed for {', '.join(missing)}: add {missing[0]}=…")
     return config

@@ -15,7 +15,7 @@ from swahr.decode import Decoder, KeypointRecovery, SubpixelRefiner
 from swahr.geometry import INDEX_FROM_POINT
 from swahr.grouping import AssociativeEmbedding, PeakExtractor
 from swahr.model import HigherHRNet
-from swahr.model.weights import load_official
+from swahr.model.weights import load_published
 from swahr.skeleton import COCO
 from swahr.structures import Maps, NetworkOutput
 
@@ -195,7 +195,7 @@ def official(golden_dir: Path):
 
     def for_case(case: str) -> HigherHRNet:
         bias = {"final_layers.1.bias": torch.from_numpy(heads[f"bias/{case}"])}
-        load_official(network, weights | bias, source="golden")
+        load_published(network, weights | bias, source="golden")
         return network
 
     return for_case, np.load(golden_dir / "f_pipeline_cv4.npz")

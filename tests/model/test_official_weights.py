@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from swahr.model import HigherHRNet
-from swahr.model.weights import load_official, official_key
+from swahr.model.weights import load_published, official_key
 
 GOLDEN = [("swahr17", 17, True), ("swahr14", 14, True), ("higher17", 17, False)]
 PUBLISHED = [
@@ -51,7 +51,7 @@ def test_maps_equal_the_official_ones(
     golden_dir: Path, name: str, num_keypoints: int, scale_head: bool
 ) -> None:
     network = _golden_network(num_keypoints, scale_head=scale_head)
-    load_official(network, _state_dict(golden_dir, name), source=name)
+    load_published(network, _state_dict(golden_dir, name), source=name)
     with np.load(golden_dir / f"a_model_tiny_{name}.npz") as arrays:
         images = torch.from_numpy(arrays["input"]).float()
         expected = [torch.from_numpy(arrays[f"out{level}"]) for level in (0, 1)]
@@ -89,7 +89,7 @@ def test_an_unfitting_checkpoint_is_refused_with_all_its_faults(small_network) -
     del state_dict["final_layers.1.bias"]
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(ValueError, match=r"^old\.pth does not fit") as caught:
-        load_official(network, state_dict, source="old.pth")
+        load_published(network, state_dict, source="old.pth")
     for fault in (
         "1 missing (final_layers.1.bias)",
         "1 unknown (classifier.weight)",
@@ -104,4 +104,4 @@ def test_a_weight_head_has_no_official_weights(small_network) -> None:
         official_key(key): value for key, value in small_network(weight_head=False).state_dict().items()
     }
     with pytest.raises(ValueError, match=r"missing \(heads\.0\.weight_map\.conv\.weight"):
-        load_official(small_network(), state_dict, source="swahr.pth")
+        load_published(small_network(), state_dict, source="swahr.pth")
