@@ -5,52 +5,109 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 from safetensors import safe_open
 
-from swahr.build import build_network, build_pipeline, create
+from swahr.build import build_training, create
 from swahr.cli.command import compose_config
-from swahr.data import RandomAffine, SyntheticSource, collate
-from swahr.skeleton import COCO
 
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).resolve().parents[2] / "conf/experiment").glob("*.yaml")
 )
+OFFICIAL = [
+    name for name in EXPERIMENTS if name.startswith(("swahr_", "higherhrnet_")) and "corr" not in name
+]
+TINY_RUN = (
+    "weights=null", "data.module.augmentation.input_size=64", "data.module.batch_size=2",
+    "data.module.workers=0", "aggregate.input_size=64", "trainer.accelerator=cpu", "trainer.max_steps=1",
+    "trainer.limit_train_batches=1", "trainer.limit_val_batches=0", "trainer.log_every_n_steps=1",
+)  # fmt: skip
 
 
-def batch_of_rendered_crowds():
-    source = SyntheticSource(size=2, seed=0, image_size=(64, 64))
-    augment = RandomAffine(
-        input_size=64, rotation=0.0, scaling=(1.0, 1.0), scaling_reference="long", translation=0.0, flip=0.0
-    )
-    rng = np.random.default_rng(0)
-    return collate([augment(source[i], skeleton=COCO, rng=rng) for i in range(2)])
+def on_rendered_crowds(name):
+    """An experiment's configuration, with two small rendered images for its data."""
+    config = compose_config("train", [f"experiment={name}", *TINY_RUN])
+    OmegaConf.set_struct(config, False)
+    source = compose_config("train").data.module.train
+    config.data.module.train = {**source, "size": 2, "image_size": [64, 64]}
+    config.data.module.val = {**source, "size": 1, "image_size": [64, 64]}
+    return config
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_composes_builds_and_takes_a_training_step(name, tmp_path):
+    run = build_training(on_rendered_crowds(name), tmp_path)
+    run.trainer.callbacks = []  # checkpoints of large networks, pictures, curves
+    before = [parameter.detach().clone() for parameter in run.module.network.parameters()]
+    run.trainer.fit(run.module, datamodule=run.data)
+    assert run.trainer.global_step == 1
+    assert torch.isfinite(run.trainer.callback_metrics["train/loss"])
+    after = run.module.network.parameters()
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_an_official_experiment_is_tested_and_trained_as_published(name):
     config = compose_config("train", [f"experiment={name}"])
-    if "root" in config.data:
-        config.data.root = str(tmp_path)
-    criterion = create(config.loss)
-    network = build_network(config.model, COCO, criterion)
-    build_pipeline(config, COCO)
-    create(config.data.module.augmentation)
-    optimiser, schedule = create(config.training.optimiser)(
-        network, batch_size=config.data.module.batch_size, steps_per_epoch=10
+    w48 = "_w48_" in name
+    size = int(name.rpartition("_")[2])
+    assert config.data.module.augmentation.input_size == config.aggregate.input_size == size
+    assert config.data.skeleton == config.evaluation.protocol == name.split("_")[1]
+    assert config.target.alignment == config.aggregate.alignment == "official"
+    assert (config.target.centre, config.aggregate.project, config.aggregate.flip) == (
+        "truncated",
+        True,
+        True,
     )
-    batch = batch_of_rendered_crowds()
-    terms = criterion(network(batch.images), create(config.target, strides=network.strides)(batch))
-    loss = torch.stack([values.mean() for values in terms.values()]).sum()
-    before = [parameter.detach().clone() for parameter in network.parameters()]
-    loss.backward()
-    optimiser.step()
-    schedule.step()
-    assert torch.isfinite(loss)
-    assert any(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+    assert (config.grouping.groups.rule, config.decode.refine.method) == ("official", "quarter")
+    assert config.grouping.peaks.threshold == (0.12 if name == "swahr_coco_w32_512" else 0.1)
+    assert config.model.channels[0] == (48 if w48 else 32)
+    batch = config.data.module.batch_size * config.trainer.accumulate_grad_batches
+    schedule = create(config.training.optimiser)
+    optimiser, _ = schedule(torch.nn.Linear(1, 1), batch_size=batch, steps_per_epoch=1)
+    peak = optimiser.param_groups[0]["lr"] / schedule.factor(0)
+    if name.startswith("swahr"):
+        assert (batch, peak) == (80 if w48 else 160, pytest.approx(9.6e-4 if w48 else 2e-3))
+        expected = {0: 0.1, 1.5: 0.55, 3: 1, 300: 0}
+    else:
+        assert (batch, peak) == (40 if w48 else 48, pytest.approx(1e-3))
+        expected = {0: 1, 199: 1, 200: 0.1, 260: 0.01}
+    assert {epoch: schedule.factor(epoch) for epoch in expected} == pytest.approx(expected)
+    assert config.loss.scale_target == ("taylor" if name.startswith("swahr") else "none")
+    assert 0.6 < config.expected.AP < 0.75
+    assert config.expected.images == (5000 if "coco" in name else 8000)
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.endswith("_corrected")])
+def test_a_corrected_experiment_differs_by_its_corrections_only(name):
+    official, corrected = (
+        OmegaConf.to_container(compose_config("train", [f"experiment={one}"]), resolve=False)
+        for one in (name.removesuffix("_corrected"), name)
+    )
+    assert {key for key in official if official[key] != corrected[key]} == {
+        "target", "aggregate", "grouping", "decode", "loss", "expected",
+    }  # fmt: skip
+    assert corrected["expected"] is None
+    assert corrected["target"] == official["target"] | {"centre": "unbiased", "alignment": "centre"}
+    assert corrected["aggregate"] == official["aggregate"] | {"project": False, "alignment": "centre"}
+    assert corrected["loss"] == official["loss"] | {"scale_target": "exact"}
+    assert corrected["decode"]["refine"] == official["decode"]["refine"] | {"method": "dark"}
+
+
+def test_a_correction_is_taken_back_by_one_option():
+    corrected = "experiment=swahr_coco_w32_512_corrected"
+    config = compose_config("train", [corrected, "decode=quarter", "loss=sahr"])
+    assert (config.decode.refine.method, config.decode.recover.threshold) == ("quarter", 0.0)
+    assert (config.loss.scale_target, config.loss.weight) == ("taylor", "none")
+    assert config.grouping.groups.rule == "gated"
+
+
+def test_targets_and_test_time_must_lie_alike_on_the_input(swahr, tmp_path):
+    error = swahr("train", "experiment=smoke", "target=official", f"output={tmp_path}/run").error
+    assert "target.alignment=official but aggregate.alignment=centre" in error
 
 
 def test_each_run_of_a_sweep_has_its_own_folder_inside_the_sweeps(tmp_path):
