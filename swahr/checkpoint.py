@@ -122,7 +122,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if description is None:
         raise ValueError(
             f"{path}: expected a checkpoint written by swahr, but it carries no swahr description; "
-            "`swahr convert weights=…` makes one of published weights"
+            "`swahr convert published=…` makes one of published weights"
         )
     values = json.loads(description)
     skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))

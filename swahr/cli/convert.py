@@ -14,7 +14,7 @@ from swahr.stamp import make_stamp
 
 
 def convert(config: DictConfig) -> None:
-    """Turn the published weights ``config.weights`` into a checkpoint of the configured network.
+    """Turn the published weights ``config.published`` into a checkpoint of the configured network.
 
     Raises:
         ValueError: the file is of another network, or holds a backbone only; or the keypoints are not said.
@@ -23,7 +23,7 @@ def convert(config: DictConfig) -> None:
     if skeleton is None:
         raise ValueError("data.skeleton=null: expected coco, crowdpose or a skeleton YAML file")
     network = build_network(config.model, skeleton, create(config.loss))
-    file = Path(config.weights)
+    file = Path(config.published)
     layout = load_published(network, read_published(file), source=str(file))
     if layout.heads is None:
         raise ValueError(

@@ -77,6 +77,7 @@ def test_an_official_experiment_is_tested_and_trained_as_published(name):
         expected = {0: 1, 199: 1, 200: 0.1, 260: 0.01}
     assert {epoch: schedule.factor(epoch) for epoch in expected} == pytest.approx(expected)
     assert config.loss.scale_target == ("taylor" if name.startswith("swahr") else "none")
+    assert config.weights.startswith("hrnet_w48" if w48 else "hrnet_w32")
     assert 0.6 < config.expected.AP < 0.75
     assert config.expected.images == (5000 if "coco" in name else 8000)
 
