@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from swahr.build import TEST_TIME_GROUPS, configuration_folder
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.overrides import compose_checked, parse_overrides, single_runs
+from swahr.cli.processes import is_first_process
 
 _USER_ERRORS = (
     FloatingPointError,
@@ -37,6 +38,12 @@ _USER_ERRORS = (
 _COMMANDS_WITH_CHECKPOINT = ("evaluate", "predict", "show")
 _GROUPS_OF_A_CHECKPOINT = ("data", "target", *TEST_TIME_GROUPS, "evaluation")
 _SWEEP_FLAGS = {"-m", "--multirun"}
+_WRITING_NOTHING = (
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
 
 
 def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
@@ -50,13 +57,14 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config.output = HydraConfig.get().runtime.output_dir
             return job(config)  # Hydra notes a failed run, and goes on with the others of the sweep
-        return _or_fail(name, lambda: job(config))
+        return or_fail(name, lambda: job(config))
 
-    _or_fail(name, lambda: _prepare(name))
+    or_fail(name, lambda: _prepare(name))
     hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)()
 
 
-def _or_fail(name: str, action: Callable[[], Any]) -> Any:
+def or_fail(name: str, action: Callable[[], Any]) -> Any:
+    """Run ``action``; an error that the user can mend becomes one message and exit code 1."""
     try:
         return action()
     except _USER_ERRORS as error:
@@ -79,6 +87,8 @@ def _prepare(name: str) -> None:
     arguments = sys.argv[1:]
     flags = {argument for argument in arguments if argument.startswith("-")}
     overrides = parse_overrides(arguments)
+    if not is_first_process():  # started by torchrun or a cluster beside one that writes the files
+        sys.argv += _WRITING_NOTHING
     _offer_checkpoint_settings(name, overrides)
     if flags - _SWEEP_FLAGS:
         return  # help, or configuration from elsewhere: Hydra's business
@@ -86,7 +96,7 @@ def _prepare(name: str) -> None:
     runs = single_runs(overrides) if sweep else [[override.input_line or "" for override in overrides]]
     for run in runs:
         config = compose_checked(name, run, lambda values: _compose(name, values))
-        if not sweep:
+        if not sweep and is_first_process():
             check_unused(Path(config.output))
     fixed = [o.key_or_group for o in overrides if not o.is_sweep_override() and not o.is_hydra_override()]
     if sweep and fixed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import signal
 import warnings
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from swahr.build import TrainingRun, build_training
 from swahr.cli.command import fresh_folder, report, run_command
+from swahr.cli.processes import check_devices, other_processes
 from swahr.training import ExportBest, Throughput
 
 _NOISE = (
@@ -36,24 +38,26 @@ def train(config: DictConfig) -> float:
     Leaves in ``config.output``: ``best.safetensors``, ``last.ckpt``, ``metrics.csv``, ``tensorboard/``,
     curves, pictures and ``config.yaml``.
     """
-    _refuse_several_devices(config.trainer)
-    folder = fresh_folder(config.output)
-    if config.ckpt is not None:
-        _keep_best_so_far(Path(config.ckpt), folder)
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     _quieten_lightning()
+    folder = Path(config.output)
     run = build_training(config, folder)
+    check_devices(run.trainer, config.trainer.strategy)
+    if not run.trainer.is_global_zero:
+        return _take_part(run, config.ckpt)
+    _prepare_folder(config, folder)
     parameters = sum(parameter.numel() for parameter in run.module.network.parameters())
     _log.info(
-        "%d training and %d validation images, %.2f M parameters; files go to %s",
+        "%d training and %d validation images, %.2f M parameters, %d processes; files go to %s",
         len(run.data.train),
         len(run.data.val),
         parameters / 1e6,
+        run.trainer.world_size,
         folder,
     )
-    OmegaConf.save(config, folder / "config.yaml", resolve=True)
-    run.trainer.fit(run.module, datamodule=run.data, ckpt_path=config.ckpt, weights_only=True)
+    with other_processes(run.trainer, folder / "config.yaml"):
+        _fit(run, config.ckpt)
     best = _callback(run, ExportBest)
     last = {name: float(value) for name, value in run.trainer.callback_metrics.items() if "val/" in name}
     report(
@@ -68,13 +72,24 @@ def train(config: DictConfig) -> float:
     return best.best
 
 
-def _refuse_several_devices(trainer: DictConfig) -> None:
-    """Lightning starts further processes by repeating the command line: run folders do not allow it yet."""
-    if str(trainer.devices) != "1" or trainer.num_nodes != 1:
-        raise ValueError(
-            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: `swahr train` runs on "
-            "one device for now; use trainer.accumulate_grad_batches for larger batches"
-        )
+def _take_part(run: TrainingRun, ckpt: str | None) -> float:
+    """Train as one of the processes that write nothing, and report nothing."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the first process ends, when it has saved, and ends this one
+    _fit(run, ckpt)
+    return -math.inf
+
+
+def _fit(run: TrainingRun, ckpt: str | None) -> None:
+    run.trainer.fit(run.module, datamodule=run.data, ckpt_path=ckpt, weights_only=True)
+
+
+def _prepare_folder(config: DictConfig, folder: Path) -> None:
+    fresh_folder(config.output)
+    if config.ckpt is not None:
+        _keep_best_so_far(Path(config.ckpt), folder)
+    OmegaConf.save(config, folder / "config.yaml", resolve=True)
 
 
 def _keep_best_so_far(ckpt: Path, folder: Path) -> None:
@@ -91,7 +106,8 @@ def _callback(run: TrainingRun, kind: type[T]) -> T:
 
 def _quieten_lightning() -> None:
     """Silence what Lightning says of every run and nobody can act upon."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
 

@@ -186,8 +186,10 @@ class SaveOnInterrupt(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save; other exceptions leave ``last.ckpt``, whose weights are known to be sound."""
-        if isinstance(exception, KeyboardInterrupt):
-            trainer.save_checkpoint(self.path)
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            # Trainer.save_checkpoint would wait for the other processes, which wait for this one's gradients.
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+            trainer.strategy.save_checkpoint(checkpoint, self.path)
             _log.info("interrupted; resume with the same options, another output= and ckpt=%s", self.path)
 
 

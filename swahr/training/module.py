@@ -77,19 +77,28 @@ class PoseModule(LightningModule):
         self.validation_poses.update(zip((image.image_id for image in images), poses, strict=True))
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the poses of the last validation."""
+        """Forget the poses of the last validation.
+
+        All processes then look with the BN statistics of the first one, which are those it saves.
+        """
         self.validation_poses = {}
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def on_validation_epoch_end(self) -> None:
-        """Evaluate the poses of all processes and log the figures as ``val/…``."""
+        """Gather the poses of all processes; the first evaluates them and logs the figures as ``val/…``."""
         if self.trainer.world_size > 1:
             gathered: list[dict[int, Poses]] = [{} for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(gathered, self.validation_poses)
             self.validation_poses = {image: poses for part in gathered for image, poses in part.items()}
-        if not self.trainer.sanity_checking:
-            figures = self.evaluate(self.validation_poses)
-            self.log("val/AP", figures["AP"], prog_bar=True, rank_zero_only=False)
-            self.log_dict({f"val/{name}": value for name, value in figures.items() if name != "AP"})
+        if self.trainer.sanity_checking or not self.trainer.is_global_zero:
+            return
+        figures = self.evaluate(self.validation_poses)
+        # Together the two say that there is nothing to average; the first alone would wait for the others.
+        logged: dict[str, Any] = {"sync_dist": True, "rank_zero_only": True}
+        self.log("val/AP", figures["AP"], prog_bar=True, **logged)
+        self.log_dict({f"val/{name}": value for name, value in figures.items() if name != "AP"}, **logged)
 
     def configure_optimizers(self) -> Any:
         """The optimiser, with a schedule that advances every optimiser step."""

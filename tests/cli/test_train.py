@@ -1,19 +1,11 @@
 import json
 
-import pytest
-
 from swahr.cli.command import compose_config
 from swahr.cli.train import train
 
 
 def smoke(folder, *overrides):
     return compose_config("train", ["experiment=smoke", f"output={folder}", *overrides])
-
-
-def test_several_devices_are_refused_before_anything_is_made(tmp_path):
-    with pytest.raises(ValueError, match=r"trainer\.devices=2.*one device"):
-        train(smoke(tmp_path / "run", "trainer.devices=2"))
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_ends_within_an_epoch_can_be_resumed_and_keeps_its_best(tmp_path, capsys):
