@@ -93,6 +93,8 @@ def _prepare(name: str) -> None:
     if flags - _SWEEP_FLAGS:
         return  # help, or configuration from elsewhere: Hydra's business
     sweep = bool(flags)
+    if sweep and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("a sweep's runs start their processes themselves: say trainer.devices, not torchrun")
     runs = single_runs(overrides) if sweep else [[override.input_line or "" for override in overrides]]
     for run in runs:
         config = compose_checked(name, run, lambda values: _compose(name, values))

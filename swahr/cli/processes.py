@@ -1,7 +1,7 @@
 """Training on several devices takes a process for each: the first one starts the others.
 
-Lightning would start them by repeating the command line, which names a sweep's runs only together, a folder
-with the time of day in it, and nothing at all in a notebook. Here they read the run's ``config.yaml``.
+Lightning would start them by repeating the command line, but that may name all runs of a sweep together, or a
+folder with the time of day in it. Here they read the run's ``config.yaml``, which says everything.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +22,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
 _STRATEGIES = ("auto", "ddp")
-_SETTLING_SECONDS = 5.0  # in which a process ends that has lost, or is about to lose, another one
-_HANGING_SECONDS = 60.0  # after which one that has lost another is taken to wait for it for ever
+_SETTLING_SECONDS = 5.0  # in which a process has ended whose loss others have noticed
+_HANGING_SECONDS = 30.0  # after which one that has lost another is taken to wait for it for ever
 
 Process = subprocess.Popen[bytes]
 
@@ -46,9 +47,11 @@ def check_devices(trainer: Trainer, strategy: str) -> None:
         )
     if trainer.world_size == 1:
         return
-    if strategy not in _STRATEGIES:
+    launcher = trainer.strategy.launcher
+    if strategy not in _STRATEGIES or launcher is None or launcher.is_interactive_compatible:
         raise ValueError(
-            f"trainer.strategy={strategy}: on several devices expected one of {', '.join(_STRATEGIES)}"
+            f"trainer.strategy={strategy}: on several devices expected one of {', '.join(_STRATEGIES)}, and "
+            "a command line rather than a notebook"
         )
     if trainer.num_nodes > 1 and not _started_from_outside(trainer):
         raise ValueError(
@@ -73,23 +76,19 @@ def other_processes(trainer: Trainer, config_file: Path) -> Iterator[None]:
         return
     with _settings_of_processes(trainer.world_size):
         others = [_start(rank, config_file) for rank in range(1, trainer.world_size)]
-        over = threading.Event()
-        threading.Thread(target=_end_if_hanging, args=(others, over), daemon=True).start()
-        try:
-            yield
-            for process in others:
-                process.wait()
-            _check(others)
-        except Exception:
-            _check(others)  # what went wrong there went wrong first
-            raise
-        finally:
-            over.set()
-            for process in others:
-                process.kill()
-                process.wait()
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
+        with _ended_if_hanging(others):
+            try:
+                yield
+                _check([process.wait() for process in others])
+            except RuntimeError:
+                _check(_exit_codes(others))  # one that ended does not answer any more
+                raise
+            finally:
+                for process in others:
+                    with process:  # which waits, and closes the pipe
+                        process.kill()
+                if torch.distributed.is_initialized():
+                    torch.distributed.destroy_process_group()
 
 
 def _started_from_outside(trainer: Trainer) -> bool:
@@ -124,28 +123,41 @@ def _settings_of_processes(count: int) -> Iterator[None]:
 
 def _start(rank: int, config_file: Path) -> Process:
     command = (sys.executable, "-m", "swahr.cli.train_process", str(config_file))
-    return subprocess.Popen(command, env=os.environ | {"LOCAL_RANK": str(rank)})
+    # The pipe closes when this process ends, however it ends; see train_process.
+    return subprocess.Popen(command, env=os.environ | {"LOCAL_RANK": str(rank)}, stdin=subprocess.PIPE)
 
 
-def _check(others: Sequence[Process]) -> None:
-    """Raise if one of the processes has failed, or does so presently."""
+def _check(exit_codes: Sequence[int | None]) -> None:
+    for rank, code in enumerate(exit_codes, start=1):
+        if code:
+            raise ChildProcessError(
+                f"training stopped because the process for device {rank} did; see its message above"
+            )
+
+
+def _exit_codes(others: Sequence[Process]) -> list[int | None]:
+    """The exit codes, None for a process that runs; one that is about to fail is given time to."""
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    while not any(process.poll() for process in others) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [process.poll() for process in others]
+
+
+@contextmanager
+def _ended_if_hanging(others: Sequence[Process]) -> Iterator[None]:
+    """End this process if it does not leave the context soon after another failed: GPUs wait for ever."""
     over = threading.Event()
-    waited = 0.0
-    while waited < _SETTLING_SECONDS and all(process.poll() is None for process in others):
-        over.wait(0.1)
-        waited += 0.1
-    failed = {rank: process.poll() for rank, process in enumerate(others, start=1) if process.poll()}
-    if failed:
-        raise ChildProcessError(
-            f"training stopped because the process for device {next(iter(failed))} did; see its message above"
-        )
 
+    def watch() -> None:
+        while not over.wait(1.0):
+            if any(process.poll() for process in others):
+                if not over.wait(_HANGING_SECONDS):
+                    sys.stderr.write("swahr train: error: another process failed; see its message above\n")
+                    os._exit(1)
+                return
 
-def _end_if_hanging(others: Sequence[Process], over: threading.Event) -> None:
-    """End this process if it does not end by itself after another one failed: GPUs wait for ever."""
-    while not over.wait(1.0):
-        if any(process.poll() for process in others):
-            if not over.wait(_HANGING_SECONDS):
-                sys.stderr.write("swahr train: error: another process failed; see its message above\n")
-                os._exit(1)
-            return
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-import signal
 import warnings
 from pathlib import Path
 from typing import TypeVar
@@ -45,7 +44,8 @@ def train(config: DictConfig) -> float:
     run = build_training(config, folder)
     check_devices(run.trainer, config.trainer.strategy)
     if not run.trainer.is_global_zero:
-        return _take_part(run, config.ckpt)
+        _fit(run, config.ckpt)  # with the others; it writes and reports nothing
+        return -math.inf
     _prepare_folder(config, folder)
     parameters = sum(parameter.numel() for parameter in run.module.network.parameters())
     _log.info(
@@ -70,15 +70,6 @@ def train(config: DictConfig) -> float:
         }
     )
     return best.best
-
-
-def _take_part(run: TrainingRun, ckpt: str | None) -> float:
-    """Train as one of the processes that write nothing, and report nothing."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the first process ends, when it has saved, and ends this one
-    _fit(run, ckpt)
-    return -math.inf
 
 
 def _fit(run: TrainingRun, ckpt: str | None) -> None:

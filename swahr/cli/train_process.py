@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,10 +13,16 @@ from swahr.cli.train import train
 
 
 def main() -> None:
-    """Take part in the run whose configuration is named."""
+    """Take part in the run whose configuration is named, while the process that started this one lives."""
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     config = OmegaConf.load(sys.argv[1])
     assert isinstance(config, DictConfig)
     or_fail("train", lambda: train(config))
+
+
+def _end_with_standard_input() -> None:
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

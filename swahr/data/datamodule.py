@@ -84,8 +84,17 @@ class PoseDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[LabelledImage]:
-        """Lists of unchanged images, in the source's order."""
+        """Lists of unchanged images, in the source's order.
+
+        Raises:
+            ValueError: there are fewer images than processes.
+        """
         rank, world_size = self._place()
+        if len(self.val) < world_size:
+            raise ValueError(
+                f"expected at least one validation image per process, got {len(self.val)} for {world_size} "
+                "processes; use fewer devices"
+            )
         return validation_loader(
             self.val,
             batch_size=self.val_batch_size,

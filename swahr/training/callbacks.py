@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,18 @@ class SaveOnInterrupt(Callback):
 
     def __init__(self, *, folder: Path) -> None:
         self.path = folder / "interrupted.ckpt"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the first of several processes alone be interrupted: it needs the others until it has saved.
+
+        Being terminated (by a cluster, say) becomes the same as Ctrl-C: Lightning would tell the others by a
+        collective operation of its own, which hangs where they are in the middle of another one.
+        """
+        if trainer.world_size > 1 and trainer.is_global_zero:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        elif trainer.world_size > 1:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save; other exceptions leave ``last.ckpt``, whose weights are known to be sound."""

@@ -77,14 +77,8 @@ class PoseModule(LightningModule):
         self.validation_poses.update(zip((image.image_id for image in images), poses, strict=True))
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the poses of the last validation.
-
-        All processes then look with the BN statistics of the first one, which are those it saves.
-        """
+        """Forget the poses of the last validation."""
         self.validation_poses = {}
-        if self.trainer.world_size > 1:
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, src=0)
 
     def on_validation_epoch_end(self) -> None:
         """Gather the poses of all processes; the first evaluates them and logs the figures as ``val/…``."""
@@ -95,7 +89,8 @@ class PoseModule(LightningModule):
         if self.trainer.sanity_checking or not self.trainer.is_global_zero:
             return
         figures = self.evaluate(self.validation_poses)
-        # Together the two say that there is nothing to average; the first alone would wait for the others.
+        # The other processes have nothing to log: sync_dist alone would wait for them, and without it
+        # Lightning warns of a figure that is not averaged.
         logged: dict[str, Any] = {"sync_dist": True, "rank_zero_only": True}
         self.log("val/AP", figures["AP"], prog_bar=True, **logged)
         self.log_dict({f"val/{name}": value for name, value in figures.items() if name != "AP"}, **logged)

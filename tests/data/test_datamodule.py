@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -62,6 +63,17 @@ def test_validation_images_are_unchanged_and_in_order(make_module: Callable[...,
     lists = list(module.val_dataloader())
     assert [[labelled.image_id for labelled in images] for images in lists] == [[0, 1, 2, 3], [4, 5, 6]]
     assert lists[0][0].image.shape == (40, 50, 3)
+
+
+def test_processes_share_the_validation_images(make_module: Callable[..., PoseDataModule]) -> None:
+    module, shares = make_module(), []
+    for rank in range(3):
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=3)
+        shares.append([labelled.image_id for images in module.val_dataloader() for labelled in images])
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
+    module.trainer = SimpleNamespace(global_rank=0, world_size=8)
+    with pytest.raises(ValueError, match=r"one validation image per process, got 7 for 8"):
+        module.val_dataloader()
 
 
 def test_sources_of_different_skeletons(numbered_source: Any) -> None:
