@@ -2,16 +2,23 @@
 
 The same as::
 
-    swahr train experiment=demo output=runs/demo/<time>/train
+    swahr train experiment=demo output=runs/demo/<time>/train trainer.accelerator=cpu trainer.devices=2
     swahr evaluate checkpoint=<…>/train/best.safetensors data.module.val.seed=2 data.module.val.size=300
+
+With a GPU, or only one core, without the two settings of ``trainer``: two processes make better use of two
+cores than two threads of one process do.
 """
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
+TWO_PROCESSES = ["trainer.accelerator=cpu", "trainer.devices=2"]
 HELD_OUT = [
     "data.module.val.seed=2",
     "data.module.val.size=300",
@@ -25,7 +32,8 @@ def _swahr(command: str, *overrides: str) -> None:
 def main() -> None:
     """Run both commands and say where everything is."""
     folder = Path("runs/demo") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    _swahr("train", "experiment=demo", f"output={folder}/train")
+    one_device = torch.cuda.is_available() or os.cpu_count() == 1
+    _swahr("train", "experiment=demo", f"output={folder}/train", *([] if one_device else TWO_PROCESSES))
     checkpoint = folder / "train" / "best.safetensors"
     _swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}/evaluate", *HELD_OUT)
     metrics = folder / "evaluate" / "metrics.json"
