@@ -1,9 +1,14 @@
 """Fixtures shared by all tests; shapes and types are checked at run time here, and only here."""
 
+import gzip
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -32,6 +37,40 @@ def shared_data() -> Path:
 def golden_dir() -> Path:
     """Numbers computed with the official implementations; absent in most checkouts."""
     return _shared("golden", "SWAHR_GOLDEN")
+
+
+class GoldenArrays:
+    """The arrays of a golden file: those that travel with the project, else those beside it, else a skip."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        committed = REPOSITORY / "tests" / "golden" / file
+        self.arrays = dict(np.load(committed)) if committed.is_file() else {}
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        if key not in self.arrays:
+            with np.load(_shared("golden", "SWAHR_GOLDEN") / self.file) as arrays:
+                self.arrays |= dict(arrays)
+        return self.arrays[key]
+
+
+@pytest.fixture(scope="session")
+def golden_arrays() -> Callable[[str], GoldenArrays]:
+    """The arrays of a golden file, by its name."""
+    return GoldenArrays
+
+
+@pytest.fixture(scope="session")
+def golden_json() -> Callable[[str], Any]:
+    """The content of a golden JSON file, by its name; found like arrays."""
+
+    def read(file: str) -> Any:
+        committed = REPOSITORY / "tests" / "golden" / f"{file}.gz"
+        if committed.is_file():
+            return json.loads(gzip.decompress(committed.read_bytes()))
+        return json.loads((_shared("golden", "SWAHR_GOLDEN") / file).read_text())
+
+    return read
 
 
 @pytest.fixture(scope="session")

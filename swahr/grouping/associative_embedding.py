@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
-from munkres import Munkres
 from scipy.optimize import linear_sum_assignment
 
+from swahr.grouping.munkres import munkres_pairs
 from swahr.structures import Groups, Peaks
 
 Rule = Literal["gated", "official"]
@@ -58,10 +58,12 @@ class AssociativeEmbedding:
         grouping_indices: the keypoint types in the order in which they are visited.
         tag_threshold: a peak may join a person whose mean tag is nearer than this.
         rule: ``gated`` or ``official``.
-        solver: ``scipy`` (fast) or ``munkres`` (pure Python). They agree on the total cost, but where several
-            assignments are optimal they may return different ones.
+        solver: ``scipy`` (fast) or ``munkres`` (as the published code, see `swahr.grouping.munkres`). They
+            agree on the total cost, but where several assignments are optimal they may return different ones.
         use_score: use the cost above; otherwise the plain distance.
         max_people: with ``official`` the number of people that take part in matching; ``gated`` ignores it.
+        stop_when_full: with ``official``, pass over the keypoint types that are left once ``max_people``
+            people have been found (the published code's IGNORE_TOO_MUCH); ``gated`` ignores it.
 
     Raises:
         ValueError: the rule, the solver or the keypoint order is not one of the possible ones.
@@ -75,6 +77,7 @@ class AssociativeEmbedding:
         solver: Solver = "scipy",
         use_score: bool = True,
         max_people: int = 30,
+        stop_when_full: bool = False,
     ) -> None:
         if sorted(grouping_indices) != list(range(len(grouping_indices))):
             raise ValueError(
@@ -90,6 +93,7 @@ class AssociativeEmbedding:
         self.solve = _SOLVERS[solver]
         self.use_score = use_score
         self.max_people = max_people
+        self.stop_when_full = stop_when_full
 
     def __call__(self, peaks: Peaks) -> list[Groups]:
         """Return the people of each image, in order of discovery. Frame: map.
@@ -110,6 +114,8 @@ class AssociativeEmbedding:
     def _group(self, peaks: Float64[np.ndarray, "k m 3"], tags: Float32[np.ndarray, "k m t"]) -> Groups:
         people: list[_Person] = []
         for keypoint in self.grouping_indices:
+            if self.rule == "official" and self.stop_when_full and len(people) >= self.max_people:
+                break
             found = peaks[keypoint, :, 2] > 0
             candidates, candidate_tags = peaks[keypoint, found], tags[keypoint, found]
             owners = self._assign(people, candidates[:, 2], candidate_tags)
@@ -175,11 +181,7 @@ def _solve_with_scipy(cost: Float64[np.ndarray, "c p"]) -> list[tuple[int, int]]
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _solve_with_munkres(cost: Float64[np.ndarray, "c p"]) -> list[tuple[int, int]]:
-    return [(int(row), int(column)) for row, column in Munkres().compute(cost.tolist())]
-
-
 _SOLVERS: dict[str, Callable[[Float64[np.ndarray, "c p"]], list[tuple[int, int]]]] = {
     "scipy": _solve_with_scipy,
-    "munkres": _solve_with_munkres,
+    "munkres": munkres_pairs,
 }

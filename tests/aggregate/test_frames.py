@@ -1,8 +1,5 @@
 """Sizes and frames of the network's input at test time."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,21 +33,35 @@ def test_every_size_suits_the_network(image_size, input_size, test_scales, multi
         assert (h <= w) == (image_size[0] <= image_size[1]) or h == w
 
 
-def test_golden_sizes_and_matrices(golden_dir: Path):
-    """All 270 of the official code, but those of sizes that its own network refuses."""
+def test_golden_sizes_and_matrices(golden_json):
+    """All 270 of the official code; sizes but those that its own network refuses."""
+    rows = golden_json("e_sizes.json")
+    assert len(rows) == 270
     compared = 0
-    for row in json.loads((golden_dir / "e_sizes.json").read_text()):
-        if any(side % 32 for side in row["size"]):
-            continue
-        image_size = (row["h"], row["w"])
-        scale = float(row["scale"])
-        sizes = frame_sizes(image_size, row["input_size"], (float(row["min_scale"]), scale), 64)
-        assert list(sizes[scale][::-1]) == row["size"]
-        frame = input_frame(image_size, sizes[scale], "official")
+    for row in rows:
+        image_size, size = (row["h"], row["w"]), tuple(row["size"][::-1])
+        frame = input_frame(image_size, size, "official")
         in_indices = (INDEX_FROM_POINT @ frame @ POINT_FROM_INDEX).matrix
         np.testing.assert_allclose(in_indices, row["trans"], rtol=0, atol=4e-5)
+        if any(side % 32 for side in size):
+            continue
+        scale = float(row["scale"])
+        assert frame_sizes(image_size, row["input_size"], (float(row["min_scale"]), scale), 64)[scale] == size
         compared += 1
     assert compared == 222
+
+
+@pytest.mark.parametrize(
+    ("case", "image_size"), [(0, (480, 640)), (1, (640, 427)), (2, (1080, 1920)), (3, (500, 333))]
+)
+def test_golden_final_coordinates(golden_arrays, case: int, image_size: tuple[int, int]):
+    """From projected maps back to the image, as the official code reads them."""
+    golden = golden_arrays("e_geometry.npz")
+    width, height = golden[f"preds{case}/heatmap_wh"].tolist()
+    map_from_image = output_frame(1, "official") @ input_frame(image_size, (height, width), "official")
+    points = map_from_image.inverse().apply(golden[f"preds{case}/grouped"][..., :2])
+    final = golden[f"preds{case}/final"][..., :2]
+    np.testing.assert_allclose(INDEX_FROM_POINT.apply(points), final, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("image_size", [(480, 640), (427, 640), (640, 425), (333, 333)])

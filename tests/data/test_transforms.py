@@ -1,6 +1,5 @@
 """Images, masks and keypoints move together through the augmentation."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,8 @@ def _augmentation(**changes: Any) -> RandomAffine:
     return RandomAffine(**{"input_size": 64} | still | changes)
 
 
-def test_published_matrices(golden_dir: Path) -> None:
-    for row in np.load(golden_dir / "e_geometry.npz")["train_affine"]:
+def test_published_matrices(golden_arrays) -> None:
+    for row in golden_arrays("e_geometry.npz")["train_affine"]:
         x, y, person_scale, size, rotation = row[:5].tolist()
         affine = input_from_window((x, y), 200 * person_scale, int(size), rotation)
         np.testing.assert_allclose(affine.matrix, row[5:11].reshape(2, 3), rtol=1e-6, atol=1e-6)

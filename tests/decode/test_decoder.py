@@ -14,18 +14,9 @@ from swahr.grouping import AssociativeEmbedding, PeakExtractor
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
 from swahr.structures import DenseMaps
 
-CASES = [
-    "p0",
-    "p1_t2",
-    "p5_t1",
-    "p15_t2",
-    "p30_t2",
-    "spurious",
-    "missing",
-    "borders",
-    "equal_tags",
-    "crowd14_p5",
-]
+CASES = ["p0", "p1_t1", "p1_t2", "p5_t1", "p5_t2", "p15_t1", "p15_t2", "p30_t1", "p30_t2", "p35_over_max"]
+CASES += ["spurious", "missing", "close_tags", "close_tags_t1", "close_tags_noval", "ignore_too_much"]
+CASES += ["equal_tags", "borders", "crowd14_p5", "crowd14_p15_close", "nms3", "plateau"]
 
 
 def decoder(
@@ -47,13 +38,26 @@ def maps_of(heatmaps: np.ndarray, tags: np.ndarray, *frames: Affine) -> DenseMap
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_golden_poses_of_the_official_decoding(golden_dir: Path, case: str):
-    golden = np.load(golden_dir / "d_group.npz")
-    assert all(json.loads((golden_dir / "d_group.json").read_text())[case]["same_as_munkres114"].values())
-    skeleton = CROWDPOSE if case.startswith("crowd14") else COCO
+def test_golden_poses_of_the_official_decoding(golden_arrays, golden_json, case: str):
+    golden, about = golden_arrays("d_group.npz"), golden_json("d_group.json")[case]
+    options = about["test_overrides"]
+    group = AssociativeEmbedding(
+        about["joint_order"],
+        rule="official",
+        solver="munkres",
+        use_score=options.get("USE_DETECTION_VAL", True),
+        stop_when_full=options.get("IGNORE_TOO_MUCH", False),
+    )
     maps = maps_of(golden[f"{case}/det"], golden[f"{case}/tag"])
     for stage, recover in (("adjust", False), ("refine", True)):
-        (poses,) = decoder(skeleton, rule="official", method="quarter", recover=recover)(maps)
+        decode = Decoder(
+            CROWDPOSE if about["num_joints"] == 14 else COCO,
+            extract_peaks=PeakExtractor(window=options.get("NMS_KERNEL", 5), plateaus="all"),
+            group=group,
+            refine=SubpixelRefiner(method="quarter"),
+            recover=KeypointRecovery(enabled=recover),
+        )
+        (poses,) = decode(maps)
         expected = golden[f"{case}/{stage}"]
         assert len(poses) == len(expected)
         if not len(poses):

@@ -1,7 +1,5 @@
 """Sub-pixel positions: quarter offset and DARK."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -76,9 +74,9 @@ def test_dark_equals_the_slow_reference(decode_reference, seed: int, kernel: tup
 
 
 @pytest.mark.parametrize("case", ["64x48_k11", "64x48_k17", "128x96_k11", "128x96_k17"])
-def test_golden_dark(golden_dir: Path, case: str):
+def test_golden_dark(golden_arrays, case: str):
     """The published formula, on every map: clean, at borders, noisy, negative, two peaks, ties, constant."""
-    golden = np.load(golden_dir / "g_dark.npz")
+    golden = golden_arrays("g_dark.npz")
     heatmaps = torch.from_numpy(golden[f"{case}/heatmaps"]).flatten(0, 1)
     x, y = golden[f"{case}/argmax"].reshape(-1, 2).astype(np.int64).T
     index = torch.from_numpy(np.column_stack([np.arange(len(x)), y, x]))

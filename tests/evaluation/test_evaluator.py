@@ -14,6 +14,11 @@ from swahr.skeleton import COCO, CROWDPOSE, Skeleton
 
 COCO_NAMES = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
 CROWDPOSE_NAMES = ["AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard"]
+SHIPPED = {  # results that were published with their ground truth
+    "xtcoco_example_coco": "example_coco_preds.json",
+    "cocoapi_fake100": "person_keypoints_val2014_fakekeypoints100_results.json",
+    "example_crowdpose": "fce_example_crowdpose_preds.json",
+}
 BACKENDS = ["faster-coco-eval", "pycocotools"]
 
 
@@ -74,24 +79,34 @@ def result(annotation: dict[str, Any], score: float = 0.9, shift: float = 0.0) -
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "name",
-    ["coco_mild", "coco_hard", "coco_perfect", "coco_manyfp", "coco_zero_score_kpts", "val2017sub_mild"],
+    [
+        *("coco_mild", "coco_hard", "coco_perfect", "coco_manyfp", "coco_zero_score_kpts"),
+        *("val2017sub_mild", "val2017sub_hard", "xtcoco_example_coco", "cocoapi_fake100"),
+    ],
 )
 def test_golden_coco_figures(golden_dir: Path, name: str, backend: str):
     golden = read(golden_dir / "h_eval_stats.json")["coco"][name]
+    truth_file = golden_dir / golden["gt"]
     if name.startswith("val2017"):
         results = stored_results(golden_dir / "h_val2017sub_dets.npz", name)
+    elif name in SHIPPED:
+        results = read(truth_file.with_name(SHIPPED[name]))
     else:
         results = read(golden_dir / "h_coco_dets.json")[name]
-    figures = Evaluator("coco", backend)(read(golden_dir / golden["gt"]), results, COCO)
+    figures = Evaluator("coco", backend)(read(truth_file), results, COCO)
     assert list(figures) == COCO_NAMES
     assert list(figures.values()) == pytest.approx(golden["pycocotools"], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["crowd_mild", "crowd_zero_score_kpts"])
+@pytest.mark.parametrize("name", ["crowd_mild", "crowd_zero_score_kpts", "example_crowdpose"])
 def test_golden_crowdpose_figures(golden_dir: Path, shared_data: Path, name: str):
-    ground_truth = read(shared_data / "crowdpose" / "json" / "crowdpose_val.json.gz")
-    results = stored_results(golden_dir / "h_crowdpose_dets.npz", name)
-    figures = Evaluator("crowdpose")(ground_truth, results, CROWDPOSE)
+    if name in SHIPPED:
+        truth_file = shared_data / "results" / "fce_example_crowdpose_val.json"
+        results = read(truth_file.with_name(SHIPPED[name]))
+    else:
+        truth_file = shared_data / "crowdpose" / "json" / "crowdpose_val.json.gz"
+        results = stored_results(golden_dir / "h_crowdpose_dets.npz", name)
+    figures = Evaluator("crowdpose")(read(truth_file), results, CROWDPOSE)
     golden = read(golden_dir / "h_eval_stats.json")["crowdpose"][name]
     assert list(figures) == CROWDPOSE_NAMES
     assert list(figures.values()) == pytest.approx(golden["crowdposetools"], abs=1e-6)

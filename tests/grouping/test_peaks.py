@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +11,10 @@ from hypothesis import strategies as st
 from swahr.geometry import Affine
 from swahr.grouping import PeakExtractor
 from swahr.structures import DenseMaps
+
+GOLDEN = ["p0", "p1_t1", "p1_t2", "p5_t1", "p5_t2", "p15_t1", "p15_t2", "p30_t1", "p30_t2", "p35_over_max"]
+GOLDEN += ["spurious", "missing", "close_tags", "close_tags_t1", "close_tags_noval", "ignore_too_much"]
+GOLDEN += ["equal_tags", "borders", "crowd14_p5", "crowd14_p15_close", "nms3", "plateau"]
 
 _spec = importlib.util.spec_from_file_location("grouping_reference", Path(__file__).with_name("reference.py"))
 reference = importlib.util.module_from_spec(_spec)
@@ -97,16 +100,17 @@ def test_equals_the_slow_reference(seed: int, window: int, h: int, w: int):
             assert found == expected
 
 
-@pytest.mark.parametrize("case", ["p30_t2", "spurious", "borders", "nms3", "crowd14_p15_close"])
-def test_golden_peaks(golden_dir: Path, case: str):
-    golden = np.load(golden_dir / "d_group.npz")
+@pytest.mark.parametrize("case", GOLDEN)
+def test_golden_peaks(golden_arrays, golden_json, case: str):
+    golden = golden_arrays("d_group.npz")
     maps = DenseMaps(
         heatmaps=torch.from_numpy(golden[f"{case}/det"]),
         tags=torch.from_numpy(golden[f"{case}/tag"]),
         scales=None,
         map_from_image=(Affine.identity(),),
     )
-    peaks = PeakExtractor(window=3 if case == "nms3" else 5, plateaus="all")(maps)
+    window = golden_json("d_group.json")[case]["test_overrides"].get("NMS_KERNEL", 5)
+    peaks = PeakExtractor(window=window, plateaus="all")(maps)
     counted = golden[f"{case}/topk_val"] > 0.1
     assert (peaks.scores.numpy() > 0).tolist() == counted.tolist()
     assert (peaks.scores.numpy()[counted] == golden[f"{case}/topk_val"][counted]).all()

@@ -1,6 +1,5 @@
 """The official losses, reproduced: values and gradients."""
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,13 +16,12 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def golden(golden_dir):
+def golden(golden_arrays):
     """Reads an array as float64 (integers as they are)."""
-    with np.load(golden_dir / "c_losses.npz") as arrays:
-        loaded = dict(arrays)
+    stored = golden_arrays("c_losses.npz")
 
     def read(key: str) -> Tensor:
-        values = torch.from_numpy(loaded[key])
+        values = torch.from_numpy(stored[key])
         return values.double() if values.is_floating_point() else values
 
     return read

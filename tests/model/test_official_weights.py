@@ -1,6 +1,5 @@
 """The official networks, reproduced: same keys, same shapes, same numbers."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +64,9 @@ def test_maps_equal_the_official_ones(
 
 @pytest.mark.parametrize(("file", "preset", "num_keypoints", "scale_head"), PUBLISHED)
 def test_every_published_key_has_its_place(
-    golden_dir: Path, configured_network, file: str, preset: str, num_keypoints: int, scale_head: bool
+    golden_json, configured_network, file: str, preset: str, num_keypoints: int, scale_head: bool
 ) -> None:
-    facts = json.loads((golden_dir / f"a_keys_{file}.json").read_text())
+    facts = golden_json(f"a_keys_{file}.json")
     network = configured_network(preset, num_keypoints, scale_head=scale_head)
     ours = {official_key(key): list(value.shape) for key, value in network.state_dict().items()}
     assert ours == {key: shape for key, shape, _ in facts["state_dict"]}

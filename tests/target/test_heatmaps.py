@@ -1,7 +1,6 @@
 """Targets: equal to the published ones, to a slow reference, and well behaved."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,9 @@ def _batch(keypoints: Any, visibility: Any, size: int, valid: np.ndarray | None 
     )
 
 
-def _published(golden_dir: Path, case: str) -> tuple[np.ndarray, Any]:
+def _published(golden_arrays: Any, case: str) -> tuple[np.ndarray, Any]:
     """Joints (p k 3) of a case in pixel indices of the map, as the records can hold them."""
-    golden = np.load(golden_dir / "b_targets.npz")
+    golden = golden_arrays("b_targets.npz")
     joints = golden[f"{case}/joints"]
     # 127.999999999 is 128 in single precision, which is off the map; the nearest value that is not:
     size = golden[f"{case}/heatmaps"].shape[-1]
@@ -42,8 +41,8 @@ def _published(golden_dir: Path, case: str) -> tuple[np.ndarray, Any]:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("size", [128, 256])
-def test_published_targets(golden_dir: Path, size: int, case: str) -> None:
-    joints, golden = _published(golden_dir, f"{size}/{case}")
+def test_published_targets(golden_arrays: Any, size: int, case: str) -> None:
+    joints, golden = _published(golden_arrays, f"{size}/{case}")
     stride = 512 // size
     batch = _batch(joints[..., :2] * stride + 0.5, joints[..., 2].clip(min=0), 512)
     targets = TargetEncoder(strides=(stride,), alignment="official")(batch)
@@ -52,9 +51,9 @@ def test_published_targets(golden_dir: Path, size: int, case: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "out_of_range"])
 @pytest.mark.parametrize("size", [128, 256])
-def test_published_tag_positions(golden_dir: Path, size: int, case: str) -> None:
+def test_published_tag_positions(golden_arrays: Any, size: int, case: str) -> None:
     """Published indices run over all keypoint types, and list a person's visible keypoints first."""
-    joints, golden = _published(golden_dir, f"{size}/{case}")
+    joints, golden = _published(golden_arrays, f"{size}/{case}")
     stride = 512 // size
     batch = _batch(joints[..., :2] * stride + 0.5, joints[..., 2].clip(min=0), 512)
     tag_index = TargetEncoder(strides=(stride,), alignment="official")(batch).tag_index[0].numpy()
@@ -67,9 +66,9 @@ def test_published_tag_positions(golden_dir: Path, size: int, case: str) -> None
     assert [person for person in found if person] == [person for person in expected if person]
 
 
-def test_published_tag_positions_off_the_map(golden_dir: Path) -> None:
+def test_published_tag_positions_off_the_map(golden_arrays: Any) -> None:
     """The published code bounds the flattened index only; ours must be on the map itself."""
-    joints, _ = _published(golden_dir, "128/out_of_range")
+    joints, _ = _published(golden_arrays, "128/out_of_range")
     batch = _batch(joints[..., :2] * 4 + 0.5, joints[..., 2], 512)
     index = TargetEncoder(strides=(4,), alignment="official")(batch).tag_index[0, 0].tolist()
     assert index[:2] == [10 * 128, 10]  # -0.5 and -0.999 are truncated to 0
@@ -79,8 +78,8 @@ def test_published_tag_positions_off_the_map(golden_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("sigma", [1.0, 4.0])
-def test_published_widths(golden_dir: Path, sigma: float) -> None:
-    joints, golden = _published(golden_dir, f"64/sigma{sigma}")
+def test_published_widths(golden_arrays: Any, sigma: float) -> None:
+    joints, golden = _published(golden_arrays, f"64/sigma{sigma}")
     batch = _batch(joints[..., :2] * 2 + 0.5, joints[..., 2], 128)
     targets = TargetEncoder(strides=(2,), sigma=sigma, alignment="official")(batch)
     np.testing.assert_array_equal(targets.maps[0].heatmaps[0], golden[f"64/sigma{sigma}/heatmaps"])
