@@ -1,9 +1,5 @@
 """Merging strides, test scales and mirror images."""
 
-import json
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,12 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swahr.aggregate import Aggregator, aggregator
-from swahr.decode import Decoder, KeypointRecovery, SubpixelRefiner
-from swahr.geometry import INDEX_FROM_POINT
-from swahr.grouping import AssociativeEmbedding, PeakExtractor
-from swahr.model import HigherHRNet
-from swahr.model.weights import load_published
-from swahr.skeleton import COCO
 from swahr.structures import Maps, NetworkOutput
 
 CPU = torch.device("cpu")
@@ -177,89 +167,3 @@ def test_a_network_without_tags():
 
     with pytest.raises(ValueError, match="switch its tag head on"):
         aggregate()(tagless, [scene()], CPU)
-
-
-@pytest.fixture(scope="module")
-def official(golden_dir: Path):
-    """The golden pipeline's network, by case, and its numbers."""
-    stored = np.load(golden_dir / "a_model_tiny_swahr17.npz")
-    weights = {key[3:]: torch.from_numpy(stored[key]) for key in stored.files if key.startswith("sd/")}
-    weights = {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
-    heads = np.load(golden_dir / "f_head_override.npz")
-    weights |= {key: torch.from_numpy(heads[key]).float() for key in heads.files if key.startswith("final")}
-    network = HigherHRNet(
-        17, scale_head=True, weight_head=False, stem_channels=64, layer1_blocks=4, layer1_channels=64,
-        channels=(8, 16, 32, 64), modules=(1, 2, 1), blocks=2, deconv_channels=(8,), deconv_blocks=2,
-        modulation_kernel=9, initial_std=0.001,
-    ).eval()  # fmt: skip
-
-    def for_case(case: str) -> HigherHRNet:
-        bias = {"final_layers.1.bias": torch.from_numpy(heads[f"bias/{case}"])}
-        load_published(network, weights | bias, source="golden")
-        return network
-
-    return for_case, np.load(golden_dir / "f_pipeline_cv4.npz")
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        "in128_s1_p2i/000000197388",
-        "in128_s1_p2i/000000000785",
-        "in256_s1_noflip/000000197388",
-        "in256_s1_p2i/000000000785",
-        "in256_ms_p2i/000000000785",
-    ],
-)
-def test_golden_pipeline(official, golden_dir: Path, monkeypatch: pytest.MonkeyPatch, case: str):
-    """Maps of the official test-time pipeline from its own warped inputs; final coordinates of its groups."""
-    for_case, golden = official
-    about = json.loads((golden_dir / "f_pipeline_cv4.json").read_text())["cases"][case]
-    image_id = case.partition("/")[2]
-    sizes = {"000000197388": (392, 640), "000000000785": (425, 640)}
-    multi_scale = len(about["scale_factor"]) > 1
-    aggregate = Aggregator(
-        COCO.flip_permutation,
-        input_size=about["input_size"],
-        test_scales=[float(test_scale) for test_scale in about["scale_factor"]],
-        flip=about["flip"],
-        project=about["project2image"],
-        alignment="official",
-    )
-    set_name = "in256_ms_p2i" if multi_scale or about["input_size"] == 128 else "in256_s1_p2i"
-    stored = [
-        cv2.imread(str(file))[..., ::-1] for file in golden_dir.glob(f"f_input_{set_name}_{image_id}_s*.png")
-    ]
-    inputs = {image.shape[:2]: np.ascontiguousarray(image) for image in stored}
-    monkeypatch.setattr(aggregator, "warp_image", lambda image, frame, size: inputs[size])
-
-    maps = aggregate(for_case(case), [np.zeros((*sizes[image_id], 3), np.uint8)], CPU)
-
-    for found, name in ((maps.heatmaps[0], "heat_block_mean"), (maps.tags[0, ..., 0], "tag_block_mean_ch0")):
-        np.testing.assert_allclose(F.avg_pool2d(found, 16).numpy(), golden[f"{case}/{name}"], atol=4e-6)
-    assert maps.tags.shape[-1] == (2 if about["flip"] else 1)
-    if not multi_scale:  # there the official code reads positions by another test scale's factor
-        grouped, final = golden[f"{case}/grouped"], golden[f"{case}/final"]
-        points = maps.map_from_image[0].inverse().apply(grouped[..., :2])
-        np.testing.assert_allclose(INDEX_FROM_POINT.apply(points), final[..., :2], rtol=0, atol=1e-3)
-
-
-def test_golden_poses_where_no_assignment_ties(official, golden_dir: Path, monkeypatch: pytest.MonkeyPatch):
-    for_case, golden = official
-    case = "in256_s1_noflip/000000197388"
-    file = golden_dir / "f_input_in256_s1_p2i_000000197388_s1.png"
-    warped = np.ascontiguousarray(cv2.imread(str(file))[..., ::-1])
-    monkeypatch.setattr(aggregator, "warp_image", lambda image, frame, size: warped)
-    aggregate = Aggregator(COCO.flip_permutation, 256, flip=False, project=True, alignment="official")
-    maps = aggregate(for_case(case), [np.zeros((392, 640, 3), np.uint8)], CPU)
-    decode = Decoder(
-        COCO,
-        extract_peaks=PeakExtractor(),
-        group=AssociativeEmbedding(COCO.grouping_indices, rule="official"),
-        refine=SubpixelRefiner("quarter"),
-        recover=KeypointRecovery(),
-    )
-    (poses,) = decode(maps)
-    found = INDEX_FROM_POINT.apply(poses.keypoints)
-    np.testing.assert_allclose(found, golden[f"{case}/final"][..., :2], rtol=0, atol=1e-3)
-    np.testing.assert_allclose(poses.score, golden[f"{case}/scores"], rtol=0, atol=1e-5)
