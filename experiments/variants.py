@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Variant:
     """One way to go from people to poses; the fields are settings of the package's components.
 
     Attributes:
+        flip_tags: use the mirror image's tags, too, as a second dimension.
         recover: fill in missing keypoints above this heat; None leaves them missing.
         every: only each so many-th image is decoded this way.
         against: the variant whose AP is subtracted, over the same images.
@@ -51,6 +52,7 @@ class Variant:
     strides: tuple[int, ...]
     project: bool
     flip: bool
+    flip_tags: bool
     refine: Method
     rescale: Rescale
     recover: float | None
@@ -158,13 +160,16 @@ class Study:
     def _decode(
         self, variants: Sequence[Variant], maps: DenseMaps, crowd: Crowd, scene: Scene
     ) -> dict[str, Outcome]:
-        """Peaks and groups are found once for each rule."""
-        grouped: dict[Rule, tuple[Peaks, Groups]] = {}
+        """Peaks and groups are found once for each rule and kind of tags."""
+        grouped: dict[tuple[Rule, bool], tuple[Peaks, Groups]] = {}
+        straight = replace(maps, tags=maps.tags[..., :1])
         outcomes = {}
         for variant in variants:
-            if variant.grouping not in grouped:
-                grouped[variant.grouping] = self._group(variant.grouping, maps)
-            peaks, groups = grouped[variant.grouping]
+            seen = maps if variant.flip_tags else straight
+            key = variant.grouping, variant.flip_tags
+            if key not in grouped:
+                grouped[key] = self._group(variant.grouping, seen)
+            peaks, groups = grouped[key]
             decode = Decoder(
                 self.skeleton,
                 extract_peaks=partial(_given, peaks),
@@ -172,7 +177,7 @@ class Study:
                 refine=SubpixelRefiner(variant.refine, sigma=_SIGMA, rescale=variant.rescale),
                 recover=KeypointRecovery(variant.recover is not None, variant.recover or 0.0),
             )
-            (poses,) = decode(maps)
+            (poses,) = decode(seen)
             factor = maps.map_from_image[0].length_ratio * (1 if variant.project else variant.strides[-1])
             outcomes[variant.name] = compare(poses, groups, crowd, scene, factor, self.skeleton)
         return outcomes
