@@ -188,3 +188,11 @@ def test_ranges_are_used_up_and_not_exceeded() -> None:
 def test_bad_parameters(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _augmentation(**changes)
+
+
+def test_an_image_of_one_pixel() -> None:
+    augmentation = _augmentation(rotation=30.0, scaling=(0.75, 1.5), translation=40.0, flip=0.5)
+    for seed in range(20):
+        sample = augmentation(_labelled((1, 1), [(0.5, 0.5)]), skeleton=PUPPET, rng=_rng(seed))
+        assert sample.image.shape == (64, 64, 3)
+        assert np.isfinite(sample.annotations.keypoints).all()

@@ -165,3 +165,15 @@ def test_a_missing_keypoint_is_nan_and_lowers_the_score_before_recovery(decode_r
 def test_maps_of_another_skeleton():
     with pytest.raises(ValueError, match="one per keypoint of skeleton 'coco'"):
         decoder()(maps_of(np.zeros((1, 14, 8, 8), np.float32), np.zeros((1, 14, 8, 8, 1), np.float32)))
+
+
+def test_only_peaks_leave_the_device(decode_reference, monkeypatch: pytest.MonkeyPatch):
+    """What goes to the CPU is peaks and offsets, however many people there are; maps stay where they are."""
+    _, heatmaps, tags = drawn(decode_reference, 1, 16)
+    heatmaps[3] = 0  # so that there is something to recover
+    moved = []
+    to_cpu = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: moved.append(tensor.numel()) or to_cpu(tensor))
+    (poses,) = decoder()(maps_of(heatmaps[None], tags[None]))
+    assert len(poses) == 16
+    assert 0 < sum(moved) < heatmaps.size / 10

@@ -56,3 +56,8 @@ def test_rate_is_scaled_to_the_batch_it_is_used_with(reference, lr):
 def test_a_schedule_that_would_teach_nothing_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+def test_weight_decay_is_taken():
+    optimiser, _ = make(weight_decay=0.01)(nn.Linear(2, 2), batch_size=32, steps_per_epoch=4)
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.01]
