@@ -12,13 +12,14 @@ COMMANDS = {
     "show": "draw targets, heatmaps, tags, scale maps and weight maps over an image",
     "render": "write rendered crowds to disk as a COCO-format data set",
     "convert": "turn published weights into a checkpoint",
+    "benchmark": "what decoding, targets and losses cost, beside plain versions",
     "score": "figures of a results file against annotations",
 }
 
 
 def usage() -> str:
     """The text of ``swahr --help``."""
-    lines = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+    lines = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
     return (
         "usage: swahr <command> [key=value …]\n\n"
         "Bottom-up multi-person pose estimation with scale- and weight-adaptive heatmap regression.\n\n"
