@@ -18,7 +18,7 @@ from swahr.build import build_network, create
 from swahr.loss import Criterion
 from swahr.loss.tags import associative_embedding
 from swahr.skeleton import COCO
-from swahr.structures import Batch, NetworkOutput, Targets
+from swahr.structures import Batch, Maps, NetworkOutput, Targets
 from swahr.target import TargetEncoder
 
 _STRIDES = (4, 2)
@@ -130,13 +130,13 @@ def _with_gradients(output: NetworkOutput, loss: Callable[[NetworkOutput], Tenso
             leaves.append(values)
         return values
 
-    maps = tuple(
-        replace(
-            said, **{name: leaf(getattr(said, name)) for name in ("heatmaps", "tags", "scales", "weights")}
-        )
-        for said in output
-    )
-    total = loss(maps)
+    maps: list[Maps] = []
+    for said in output:
+        heatmaps = leaf(said.heatmaps)
+        assert heatmaps is not None
+        tags, scales, weights = map(leaf, (said.tags, said.scales, said.weights))
+        maps.append(replace(said, heatmaps=heatmaps, tags=tags, scales=scales, weights=weights))
+    total = loss(tuple(maps))
     return total.detach(), list(torch.autograd.grad(total, leaves))
 
 

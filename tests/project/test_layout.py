@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "target")
-NO_STAGE = {"swahr": {"benchmark", "cli", "draw", "training"}, "conf": {"experiment", "hydra", "trainer", "training"}}
+NO_STAGE = {
+    "swahr": {"benchmark", "cli", "draw", "training"},
+    "conf": {"experiment", "hydra", "trainer", "training"},
+}
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
 MAX_FILE, MAX_FUNCTION = 300, 50
 MACHINE_PATH = re.compile(r"(?<![\w.~/:-])/(?:home|mnt|opt|root|tmp|Users|work)/")

@@ -1,0 +1,97 @@
+"""Timing: comparison before clocks, medians over rounds, tables."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from swahr.benchmark.crowd import crowd_batch, crowd_maps
+from swahr.benchmark.measure import Case, measure
+from swahr.benchmark.report import renew_page, write_csv
+from swahr.cli.benchmark import benchmark
+from swahr.cli.command import compose_config
+
+CPU = torch.device("cpu")
+
+
+def differ(ours: int, plain: int) -> None:
+    assert ours == plain, f"{ours} is not {plain}"
+
+
+def case(ours, plain) -> Case:
+    return Case("things", "counting", 3, {"ours": ours, "plain": plain}, differ, {"peak": 1.5})
+
+
+def test_no_time_where_results_differ():
+    with pytest.raises(ValueError, match=r"things, counting, 3 people: .*\n.*1 is not 2"):
+        measure(case(lambda: 1, lambda: 2), rounds=3, seconds=9.0, device=CPU)
+
+
+def test_variants_take_turns_and_ratios_are_of_one_round():
+    calls: list[str] = []
+    rows = measure(
+        case(lambda: calls.append("a"), lambda: calls.append("b")), rounds=4, seconds=9.0, device=CPU
+    )
+    assert calls == ["a", "b"] * 5
+    assert [row.variant for row in rows] == ["ours", "plain"]
+    assert [row.rounds for row in rows] == [4, 4]
+    assert (rows[0].ratio_low, rows[0].ratio, rows[0].ratio_high) == (1, 1, 1)
+    assert rows[1].ratio_low <= rows[1].ratio <= rows[1].ratio_high
+    assert rows[0].low_ms <= rows[0].median_ms <= rows[0].high_ms
+
+
+def test_slow_things_have_one_round():
+    assert measure(case(lambda: 1, lambda: 1), rounds=9, seconds=0.0, device=CPU)[0].rounds == 1
+
+
+def test_tables_are_renewed_in_place(tmp_path: Path):
+    rows = measure(case(lambda: 1, lambda: 1), rounds=1, seconds=1.0, device=CPU)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: things -->\nold\n<!-- end -->\nafter\n")
+    for _ in range(2):
+        renew_page(page, rows, "a machine")
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert text.count("| counting | 3 | plain |") == 1
+    assert "old" not in text
+    page.write_text("nothing\n")
+    with pytest.raises(ValueError, match="table: things"):
+        renew_page(page, rows, "a machine")
+
+
+def test_the_table_file_says_where_it_comes_from(tmp_path: Path):
+    rows = measure(case(lambda: 1, lambda: 1), rounds=1, seconds=1.0, device=CPU)
+    write_csv(tmp_path / "x.csv", rows, {"commit": "abc"})
+    comment, *lines = (tmp_path / "x.csv").read_text().splitlines()
+    assert json.loads(comment.removeprefix("# ")) == {"commit": "abc"}
+    assert [row["variant"] for row in csv.DictReader(lines)] == ["ours", "plain"]
+
+
+def test_crowds_depend_on_the_seed_only():
+    settings = {"keypoints": 3, "size": (24, 32), "project": True, "missing": 0.2, "device": CPU}
+    maps, same, other = (crowd_maps(4, seed=seed, **settings) for seed in (0, 0, 1))
+    assert maps.heatmaps.shape == (1, 3, 48, 64)
+    assert maps.tags.shape == (1, 3, 48, 64, 2)
+    assert torch.equal(maps.heatmaps, same.heatmaps)
+    assert not torch.equal(maps.heatmaps, other.heatmaps)
+    batch = crowd_batch(4, images=2, keypoints=3, size=(32, 32), device=CPU, seed=0)
+    assert batch.keypoints.shape == (2, 4, 3, 2)
+    assert (batch.keypoints > 0).all()
+    assert (batch.keypoints < 32).all()
+
+
+def test_every_section_equals_its_plain_version(tmp_path: Path):
+    folder = tmp_path / "run"
+    small = ["people=[3]", "rounds=1", "decode_size=[96,128]", "train_size=64", "train_images=2"]
+    rows = benchmark(compose_config("benchmark", [*small, f"output={folder}"]))
+    compared = {row.section for row in rows if row.variant == "plain"}
+    assert compared == {"decode", "targets", "losses"}
+    assert {path.name for path in folder.iterdir()} == {"benchmark.csv", "benchmark.json", "benchmark.png"}
+
+
+def test_an_unknown_section(tmp_path: Path):
+    with pytest.raises(ValueError, match="expected some of"):
+        benchmark(compose_config("benchmark", ["sections=[lunch]", f"output={tmp_path / 'run'}"]))
