@@ -80,3 +80,23 @@ def test_equals_the_slow_reference(decode_reference, seed: int, chunk: int):
         x, y = decode_reference.best_place(heatmaps[keypoint], tags[keypoint], people[person])
         assert np.floor(found.positions[person, keypoint]).tolist() == [x, y]
         assert found.scores[person, keypoint] == heatmaps[keypoint, y, x]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.booleans(), st.sampled_from([(8, 1), (16, 4, 1), (32, 8, 1)]))
+def test_what_is_passed_over_could_not_be_best_ties_included(seed: int, coarse: bool, sides: tuple[int, ...]):
+    rng = np.random.default_rng(seed)
+    heatmaps = rng.uniform(-0.2, 1, (2, 45, 70)) ** 5
+    tags = 2 * np.round(np.kron(rng.normal(0, 2, (2, 5, 7, 2)), np.ones((1, 9, 10, 1))))
+    if coarse:  # many places are equally good
+        heatmaps, tags = np.round(4 * heatmaps) / 4, np.round(tags)
+    else:
+        tags += rng.normal(0, 0.2, tags.shape)
+    heatmaps, tags = heatmaps.astype(np.float32), tags.astype(np.float32)
+    keypoint, wanted = rng.integers(0, 2, 20), rng.normal(0, 4, (20, 2)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recover, "_SIDES", sides)
+        places = recover._best_places(*map(torch.from_numpy, (heatmaps, tags, keypoint, wanted)))
+    for k, tag, place in zip(keypoint, wanted, places.tolist(), strict=True):
+        distance = np.round(np.sqrt(((tags[k] - tag) ** 2).sum(axis=2)))
+        assert place == [k, *np.unravel_index(np.argmax(heatmaps[k] - distance), heatmaps[k].shape)]
