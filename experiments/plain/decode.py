@@ -9,7 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch.nn.functional as F
-from munkres import Munkres
+
+from swahr.grouping.munkres import munkres_pairs
 
 FAR = 1e10
 
@@ -97,7 +98,7 @@ def match(candidates, people, rule):
     for row, (_, _, score, _) in zip(distance, candidates, strict=True):
         costs = [FAR if rule == "gated" and d >= 1 else 100 * np.round(d) - score for d in row]
         cost.append(costs + [FAR] * max(0, len(candidates) - len(people)))
-    pairs = Munkres().compute(cost)
+    pairs = munkres_pairs(np.asarray(cost, np.float64))
     return {i: people[j] for i, j in pairs if j < len(people) and distance[i][j] < 1}
 
 
