@@ -113,7 +113,8 @@ class SubpixelRefiner:
         sigma: width of the modulation kernel, in map pixels: that of the training target.
         kernel_size: odd side of the modulation kernel, in map pixels.
         rescale: how the blurred heat regains its height: ``maximum`` (h' max h / max h', the published code)
-            or ``range`` ((h' - min h) max h / (max h' - min h), as the paper writes it).
+            or ``range`` ((h' - min) max h / (max h' - min), as the paper writes it; for min h' stands the
+            lowest heat about the peak).
         max_offset: limit of DARK's offset in x and in y, in map pixels.
 
     Raises:

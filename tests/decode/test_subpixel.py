@@ -1,5 +1,6 @@
 """Sub-pixel positions: quarter offset and DARK."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -105,6 +106,22 @@ def test_both_ways_of_rescaling_agree_on_a_clean_peak_but_not_on_a_pedestal():
     maximum, spread = (refined("dark", pedestal, 20, 18, rescale=rescale) for rescale in ("maximum", "range"))
     assert spread == pytest.approx([20.3, 18.8], abs=0.02)
     assert maximum != pytest.approx(spread, abs=1e-3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.floats(14, 26), st.floats(14, 26), st.floats(0.0, 0.6))
+def test_range_rescaling_is_the_formula_of_the_paper(x: float, y: float, pedestal: float):
+    """(h' - min h') max h / (max h' - min h') over a whole map; ours takes the lowest heat about the peak."""
+    heatmap = gaussian(x, y, h=40, w=40) + pedestal
+    blurred = cv2.GaussianBlur(heatmap.double().numpy(), (11, 11), 2.0, borderType=cv2.BORDER_REPLICATE)
+    rescaled = (blurred - blurred.min()) / (blurred.max() - blurred.min()) * heatmap.max().item()
+    log_heat = np.log(np.maximum(rescaled, 1e-10))
+    cell_y, cell_x = int(y), int(x)
+    patch = torch.from_numpy(log_heat[cell_y - 2 : cell_y + 3, cell_x - 2 : cell_x + 3])[None]
+    expected = taylor_offset(patch)[0][0] + torch.tensor([cell_x + 0.5, cell_y + 0.5])
+    assert refined("dark", heatmap, cell_x, cell_y, rescale="range") == pytest.approx(
+        expected.tolist(), abs=5e-3
+    )
 
 
 def test_dark_falls_back_to_the_quarter_offset_at_the_border():
