@@ -132,7 +132,7 @@ class AssociativeEmbedding:
         owners: list[_Person | None] = [None] * len(scores)
         if not matched or not len(scores):
             return owners
-        means = np.stack([np.mean(person.tags, axis=0) for person in matched])
+        means = _means([person.tags for person in matched])
         distance = np.linalg.norm(tags[:, None].astype(np.float64) - means[None], axis=2)
         near = distance < self.tag_threshold
         for row, column in self.solve(self._cost(distance, near, scores)):
@@ -167,13 +167,24 @@ class AssociativeEmbedding:
 def _as_groups(people: list[_Person], keypoints: int, tag_dimensions: int) -> Groups:
     peaks = np.stack([person.peaks for person in people]) if people else np.zeros((0, keypoints, 3))
     present = peaks[..., 2] > 0
-    means = [np.mean(p.keypoint_tags[own], axis=0) for p, own in zip(people, present, strict=True)]
+    means = _means([list(p.keypoint_tags[own]) for p, own in zip(people, present, strict=True)])
     return Groups(
         positions=peaks[..., :2],
         scores=peaks[..., 2],
         present=present,
         tag=np.asarray(means, dtype=np.float64).reshape(len(people), tag_dimensions),
     )
+
+
+def _means(tags: Sequence[list[Float32[np.ndarray, " t"]]]) -> Float32[np.ndarray, "p t"]:
+    """Each person's mean tag, computed at once for those who have equally many."""
+    counts = np.array([len(own) for own in tags], dtype=np.int64)
+    means = np.empty((len(tags), len(tags[0][0])) if tags else (0, 0), dtype=np.float32)
+    for count in np.unique(counts):
+        chosen = np.flatnonzero(counts == count)
+        stacked = np.concatenate([tags[i] for i in chosen]).reshape(len(chosen), count, -1)
+        means[chosen] = stacked.mean(axis=1)
+    return means
 
 
 def _solve_with_scipy(cost: Float64[np.ndarray, "c p"]) -> list[tuple[int, int]]:
