@@ -182,7 +182,7 @@ def _means(tags: Sequence[list[Float32[np.ndarray, " t"]]]) -> Float32[np.ndarra
     means = np.empty((len(tags), len(tags[0][0])) if tags else (0, 0), dtype=np.float32)
     for count in np.unique(counts):
         chosen = np.flatnonzero(counts == count)
-        stacked = np.concatenate([tags[i] for i in chosen]).reshape(len(chosen), count, -1)
+        stacked = np.concatenate([tags[i] for i in chosen.tolist()]).reshape(len(chosen), count, -1)
         means[chosen] = stacked.mean(axis=1)
     return means
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from swahr.benchmark.crowd import crowd_batch, crowd_maps
 from swahr.benchmark.measure import Case, measure
+from swahr.benchmark.memory import peak_bytes
 from swahr.benchmark.report import renew_page, write_csv
 from swahr.cli.benchmark import benchmark
 from swahr.cli.command import compose_config
@@ -95,3 +97,16 @@ def test_every_section_equals_its_plain_version(tmp_path: Path):
 def test_an_unknown_section(tmp_path: Path):
     with pytest.raises(ValueError, match="expected some of"):
         benchmark(compose_config("benchmark", ["sections=[lunch]", f"output={tmp_path / 'run'}"]))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
+def test_memory_that_is_taken_is_seen():
+    def take() -> None:
+        time.sleep(0.01)
+        taken = torch.ones(1 << 24)
+        time.sleep(0.05)
+        del taken
+
+    peak = peak_bytes(take, CPU)
+    assert peak is not None
+    assert (1 << 26) * 0.9 < peak < (1 << 26) * 1.5
