@@ -24,6 +24,7 @@ from swahr.checkpoint import Checkpoint, describe_run, start_from
 from swahr.data import PoseDataModule
 from swahr.decode import Decoder
 from swahr.evaluation import results_from_poses
+from swahr.inference import ExportedAggregator
 from swahr.model import HigherHRNet
 from swahr.pipeline import PosePipeline
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
@@ -140,20 +141,24 @@ def build_network_from(checkpoint: Checkpoint) -> HigherHRNet:
     return network
 
 
-def build_pipeline(config: DictConfig, skeleton: Skeleton) -> PosePipeline:
-    """The test-time pipeline, from the groups aggregate, grouping and decode."""
+def build_pipeline(config: DictConfig, skeleton: Skeleton, *, exported: bool = False) -> PosePipeline:
+    """The test-time pipeline, from the groups aggregate, grouping and decode.
+
+    Args:
+        config: has those groups.
+        skeleton: of the network.
+        exported: for a network that was exported, which merges maps and finds peaks itself.
+    """
+    aggregate = create(config.aggregate, flip_permutation=skeleton.flip_permutation)
+    in_graph = ExportedAggregator(aggregate) if exported else None
     decode = Decoder(
         skeleton=skeleton,
-        extract_peaks=create(config.grouping.peaks),
+        extract_peaks=in_graph.peaks if in_graph else create(config.grouping.peaks),
         group=create(config.grouping.groups, grouping_indices=skeleton.grouping_indices),
         refine=create(config.decode.refine),
         recover=create(config.decode.recover),
     )
-    return PosePipeline(
-        aggregate=create(config.aggregate, flip_permutation=skeleton.flip_permutation),
-        decode=decode,
-        batch_size=config.batch_size,
-    )
+    return PosePipeline(aggregate=in_graph or aggregate, decode=decode, batch_size=config.batch_size)
 
 
 def settings_of(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> DictConfig:

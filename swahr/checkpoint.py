@@ -43,12 +43,22 @@ class Checkpoint:
     stamp: dict[str, Any]
     path: Path
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether it is an ONNX file, to be run by `swahr.inference.ExportedNetwork`."""
+        return self.path.suffix == ".onnx"
+
     def load_into(self, network: nn.Module) -> None:
         """Copy the weights into ``network``.
 
         Raises:
             ValueError: the architectures differ; missing, unknown and misshapen keys are listed.
         """
+        if self.is_exported:
+            raise ValueError(
+                f"{self.path}: expected a checkpoint with weights for PyTorch, got an exported network; use "
+                "the .safetensors file that it was exported from"
+            )
         wanted = network.state_dict()
         missing = sorted(wanted.keys() - self.weights.keys())
         unknown = sorted(self.weights.keys() - wanted.keys())
@@ -109,8 +119,11 @@ def network_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a ``.safetensors`` checkpoint or a training run's ``.ckpt`` (averaged weights where it has them).
 
+    Of an exported ``.onnx`` only what it says of itself is read; its weights are for other libraries.
+
     Raises:
         FileNotFoundError: there is no such file.
+        ImportError: the package ``onnx`` is missing, for an exported network.
         ValueError: the file is damaged, or was not written by swahr.
     """
     path = Path(path)
@@ -118,7 +131,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise FileNotFoundError(
             f"{path}: no such checkpoint; a training run leaves best.safetensors and last.ckpt in its folder"
         )
-    weights, description = _read_safetensors(path) if path.suffix == ".safetensors" else _read_ckpt(path)
+    read = {".safetensors": _read_safetensors, ".onnx": _read_onnx}.get(path.suffix, _read_ckpt)
+    weights, description = read(path)
     if description is None:
         raise ValueError(
             f"{path}: expected a checkpoint written by swahr, but it carries no swahr description; "
@@ -127,6 +141,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     values = json.loads(description)
     skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
     return Checkpoint(weights, values["config"], skeleton, values["stamp"], path)
+
+
+def add_description(path: Path, description: str) -> None:
+    """Write what a checkpoint says of itself into an ONNX file.
+
+    Raises:
+        ImportError: the package ``onnx`` is missing.
+    """
+    onnx = _onnx()
+    model = onnx.load(path)
+    model.metadata_props.add(key=_METADATA, value=description)
+    onnx.save(model, path)
 
 
 def start_from(network: nn.Module, path: str | os.PathLike[str], skeleton: Skeleton) -> None:
@@ -142,7 +168,9 @@ def start_from(network: nn.Module, path: str | os.PathLike[str], skeleton: Skele
         ValueError: the file is damaged, of another architecture, or for other keypoints.
     """
     path = Path(path)
-    if path.suffix == ".ckpt" or (path.suffix == ".safetensors" and _read_safetensors(path)[1] is not None):
+    if path.suffix in (".ckpt", ".onnx") or (
+        path.suffix == ".safetensors" and _read_safetensors(path)[1] is not None
+    ):
         checkpoint = load_checkpoint(path)
         checkpoint.check_skeleton(skeleton, source="the training data")
         checkpoint.load_into(network)
@@ -167,3 +195,20 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], str | None]:
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); copy or train it again") from error
     return network_weights(content.get("state_dict", {})), content.get(_METADATA)
+
+
+def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    onnx = _onnx()
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's DecodeError, of one of its several implementations
+        raise ValueError(f"{path}: not a readable ONNX file ({error}); copy or export it again") from error
+    return {}, {entry.key: entry.value for entry in model.metadata_props}.get(_METADATA)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError("ONNX files need the package onnx: pip install 'swahr[onnx]'") from error
+    return onnx

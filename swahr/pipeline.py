@@ -3,51 +3,116 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from swahr.structures import DenseMaps, NetworkOutput, Poses
+from swahr.aggregate import Inputs
+from swahr.structures import DenseMaps, Poses
 
-Network = Callable[[Tensor], NetworkOutput]
+Network = Callable[[Tensor], Any]  # `NetworkOutput`, or whatever else its aggregator reads
 Image = npt.NDArray[np.uint8]
+Batch = tuple[list[int], Inputs]
+T = TypeVar("T")
+
+_WAITING_BATCHES = 8  # images that may wait for others of their size, in batches
+
+
+@runtime_checkable
+class Aggregate(Protocol):
+    """Makes dense maps of images with one input size (`swahr.aggregate.Aggregator`)."""
+
+    def input_sizes(self, image_size: tuple[int, int]) -> dict[float, tuple[int, int]]:
+        """Size of the network's input for each test scale."""
+
+    def prepare(self, images: Sequence[Image]) -> Inputs:
+        """Warp images into the network's input frames."""
+
+    def merge(self, network: Network, inputs: Inputs) -> DenseMaps:
+        """Aggregate what the network says of them."""
 
 
 class PosePipeline:
-    """Runs a network over images of any sizes, in batches of equal size.
+    """Runs a network over images of any sizes, in batches with one size of the network's input.
+
+    On a GPU the next batch is read, warped and copied there while the network is at work.
 
     Args:
-        aggregate: makes dense maps of equally sized images (`swahr.aggregate.Aggregator`).
+        aggregate: makes dense maps.
         decode: turns dense maps into poses (`swahr.decode.Decoder`).
         batch_size: images a batch, at most.
     """
 
     def __init__(
-        self,
-        *,
-        aggregate: Callable[[Network, Sequence[Image], torch.device], DenseMaps],
-        decode: Callable[[DenseMaps], list[Poses]],
-        batch_size: int = 8,
+        self, *, aggregate: Aggregate, decode: Callable[[DenseMaps], list[Poses]], batch_size: int = 8
     ) -> None:
         self.aggregate = aggregate
         self.decode = decode
         self.batch_size = batch_size
 
-    def __call__(self, network: Network, images: Sequence[Image], device: torch.device) -> list[Poses]:
+    def __call__(self, network: Network, images: Iterable[Image], device: torch.device) -> list[Poses]:
         """Find the people in RGB images ``(H W 3)``; one `Poses` each, in the order given."""
-        poses: dict[int, Poses] = {}
-        for indices in self._batches(images):
-            maps = self.aggregate(network, [images[i] for i in indices], device)
-            poses.update(zip(indices, self.decode(maps), strict=True))
-        return [poses[i] for i in range(len(images))]
+        return list(self.stream(network, images, device))
 
-    def _batches(self, images: Sequence[Image]) -> Iterator[list[int]]:
-        by_size: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+    def stream(self, network: Network, images: Iterable[Image], device: torch.device) -> Iterator[Poses]:
+        """The same, one after the other: of any number of images, few are held at a time."""
+        poses: dict[int, Poses] = {}
+        due = 0
+        for indices, inputs in _on_device(self._batches(images), device):
+            poses.update(zip(indices, self.decode(self.aggregate.merge(network, inputs)), strict=True))
+            while due in poses:
+                yield poses.pop(due)
+                due += 1
+
+    def _batches(self, images: Iterable[Image]) -> Iterator[Batch]:
+        """Full batches as soon as there are any; where images pile up, the batch that waited longest."""
+        buckets: defaultdict[tuple[tuple[int, int], ...], dict[int, Image]] = defaultdict(dict)
+        waiting = 0
         for i, image in enumerate(images):
-            by_size[image.shape].append(i)
-        for indices in by_size.values():
-            for start in range(0, len(indices), self.batch_size):
-                yield indices[start : start + self.batch_size]
+            key = tuple(self.aggregate.input_sizes(image.shape[:2]).values())
+            buckets[key][i] = image
+            waiting += 1
+            if len(buckets[key]) < self.batch_size:
+                if waiting < _WAITING_BATCHES * self.batch_size:
+                    continue
+                key = next(iter(buckets))
+            waiting -= len(buckets[key])
+            yield self._prepared(buckets.pop(key))
+        yield from map(self._prepared, buckets.values())
+
+    def _prepared(self, images: dict[int, Image]) -> Batch:
+        return list(images), self.aggregate.prepare(list(images.values()))
+
+
+def _on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches on the device; to a GPU they go one ahead, from page-locked memory on a stream of their own."""
+    if device.type != "cuda":
+        yield from ((indices, inputs.to(device)) for indices, inputs in batches)
+        return
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def copied() -> Iterator[Batch]:
+        for indices, inputs in batches:
+            with torch.cuda.stream(copies):
+                moved = inputs.pin_memory().to(device)
+            yield indices, moved
+
+    for indices, inputs in _one_ahead(copied()):
+        current = torch.cuda.current_stream(device)
+        current.wait_stream(copies)
+        inputs.record_stream(current)
+        yield indices, inputs
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made by another thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as executor:
+        coming = executor.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = executor.submit(next, items, None)
+            yield item

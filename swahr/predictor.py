@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from omegaconf import DictConfig, OmegaConf
 
 from swahr.build import build_network_from, build_pipeline, settings_of
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.data import read_image
+from swahr.inference import Backend, ExportedNetwork, Precision, TorchNetwork, open_exported
 from swahr.pipeline import PosePipeline
 from swahr.skeleton import Skeleton
-from swahr.structures import NetworkOutput, Poses
+from swahr.structures import Poses
+
+_IN_THE_GRAPH = (  # of an exported network; everything else of the test time can still be chosen
+    "aggregate.test_scales",
+    "aggregate.flip",
+    "aggregate.project",
+    "aggregate.alignment",
+    "grouping.peaks",
+)
+RUN_SETTINGS = ("device", "precision", "channels_last", "compile", "backend")
+"""Where and how a network runs, as the commands' configurations have it."""
 
 ImageLike = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
@@ -31,92 +41,109 @@ class Predictor:
     >>> poses.keypoints.shape  # people, keypoints, (x, y) in pixels of the image  # doctest: +SKIP
 
     Args:
-        network: images to maps.
+        network: images to what ``pipeline`` reads.
         pipeline: images to poses, given a network.
         skeleton: the keypoints of the network.
-        device: where to run; None takes the GPU if there is one.
-        precision: ``bf16`` runs the network under autocast; decoding is in float32 either way.
-
-    Raises:
-        ValueError: CUDA is asked for where there is none, or the precision is unknown.
+        device: where the network runs.
     """
 
     def __init__(
         self,
         *,
-        network: nn.Module,
+        network: TorchNetwork | ExportedNetwork,
         pipeline: PosePipeline,
         skeleton: Skeleton,
-        device: str | torch.device | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        device: torch.device,
     ) -> None:
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"expected precision fp32 or bf16, got {precision!r}")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                f"device {str(device)!r} was asked for, but PyTorch {torch.__version__} sees no GPU; use cpu"
-            )
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload] # torch's stubs lack it
+        self.network = network
         self.pipeline = pipeline
         self.skeleton = skeleton
-        self.precision = precision
+        self.device = device
 
     @classmethod
     def from_checkpoint(
         cls,
         path: str | os.PathLike[str] | Checkpoint,
         *,
-        device: str | torch.device | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
         overrides: Sequence[str] = (),
+        **run: Any,
     ) -> Predictor:
-        """Load a checkpoint (``.safetensors`` or ``.ckpt``) with the test-time settings it was trained with.
+        """Load a checkpoint with the test-time settings it was trained or exported with.
 
         Args:
-            path: the file, or a checkpoint already read.
-            device: where to run; None takes the GPU if there is one.
-            precision: arithmetic of the network.
+            path: a ``.safetensors`` or ``.ckpt``, an exported ``.onnx``, or a checkpoint already read.
             overrides: changes to the test-time settings, such as ``["aggregate.flip=false"]``.
+            run: where and how the network runs: ``device``, ``precision``, ``channels_last`` and ``compile``
+                (see `swahr.inference.TorchNetwork`), ``backend`` of an exported one (see
+                `swahr.inference.open_exported`).
 
         Raises:
             FileNotFoundError: no such file.
+            ImportError: the backend of an exported network is not installed.
             ValueError: the file is damaged, of another architecture, or an override names no setting.
         """
         checkpoint = path if isinstance(path, Checkpoint) else load_checkpoint(path)
-        settings = settings_of(checkpoint, overrides)
-        return cls.with_settings(checkpoint, settings, device=device, precision=precision)
+        return cls.with_settings(checkpoint, settings_of(checkpoint, overrides), **run)
 
     @classmethod
-    def with_settings(
-        cls,
-        checkpoint: Checkpoint,
-        settings: DictConfig,
-        *,
-        device: str | torch.device | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
-    ) -> Predictor:
+    def with_settings(cls, checkpoint: Checkpoint, settings: DictConfig, **run: Any) -> Predictor:
         """A checkpoint's network with test-time settings of one's own, as the commands compose them."""
-        return cls(
-            network=build_network_from(checkpoint),
-            pipeline=build_pipeline(settings, checkpoint.skeleton),
-            skeleton=checkpoint.skeleton,
-            device=device,
-            precision=precision,
-        )
+        network: TorchNetwork | ExportedNetwork
+        if checkpoint.is_exported:
+            _check_exported_settings(checkpoint, settings)
+            network, device = _exported(checkpoint, **run)
+        else:
+            network, device = _in_torch(checkpoint, **run)
+        pipeline = build_pipeline(settings, checkpoint.skeleton, exported=checkpoint.is_exported)
+        return cls(network=network, pipeline=pipeline, skeleton=checkpoint.skeleton, device=device)
 
     def __call__(self, image: ImageLike) -> Poses:
         """Find the people in one image: a file, or an RGB array ``(H W 3)`` of uint8."""
         return self.predict([image])[0]
 
-    def predict(self, images: Sequence[ImageLike]) -> list[Poses]:
-        """Find the people in several images of any sizes; those of equal size run as batches."""
-        return self.pipeline(self._forward, [_as_array(image) for image in images], self.device)
+    def predict(self, images: Iterable[ImageLike]) -> list[Poses]:
+        """Find the people in several images of any sizes; those of like shape run as batches."""
+        return list(self.stream(images))
 
-    def _forward(self, images: Tensor) -> NetworkOutput:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            output: NetworkOutput = self.network(images)
-        return output
+    def stream(self, images: Iterable[ImageLike]) -> Iterator[Poses]:
+        """The same, one after the other, of any number of images: few are held in memory at a time."""
+        return self.pipeline.stream(self.network, map(_as_array, images), self.device)
+
+
+def _in_torch(
+    checkpoint: Checkpoint, *, backend: Backend | None = None, **run: Any
+) -> tuple[TorchNetwork, torch.device]:
+    if backend is not None:
+        raise ValueError(f"{checkpoint.path}: expected an exported .onnx file for backend={backend}")
+    network = TorchNetwork(build_network_from(checkpoint), **run)
+    return network, network.device
+
+
+def _check_exported_settings(checkpoint: Checkpoint, settings: DictConfig) -> None:
+    for key in _IN_THE_GRAPH:
+        wanted, inside = (OmegaConf.select(OmegaConf.create(c), key) for c in (settings, checkpoint.config))
+        if wanted != inside:
+            raise ValueError(
+                f"{checkpoint.path} was exported with {key}={inside}, which is part of it now and cannot "
+                f"become {wanted}; export the network again with that setting"
+            )
+
+
+def _exported(
+    checkpoint: Checkpoint,
+    *,
+    backend: Backend | None = None,
+    precision: Precision = "fp32",
+    device: str | torch.device | None = None,
+    compile: bool = False,  # noqa: A002 - PyTorch's own word
+    channels_last: bool = True,  # noqa: ARG001 - the backend lays out memory itself
+) -> tuple[ExportedNetwork, torch.device]:
+    if torch.device(device or "cpu").type != "cpu" or compile:
+        raise ValueError(
+            f"{checkpoint.path}: an exported network runs on the CPU, and is not compiled by PyTorch; leave "
+            "device and compile alone, or use the .safetensors checkpoint"
+        )
+    return open_exported(checkpoint.path, backend=backend, precision=precision), torch.device("cpu")
 
 
 def _as_array(image: ImageLike) -> npt.NDArray[np.uint8]:

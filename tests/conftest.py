@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 mpl.use("Agg")
 # Must run before any test module imports the package.
@@ -82,3 +82,9 @@ def repository() -> Path:
 @pytest.fixture(autouse=True)
 def _few_threads() -> None:
     torch.set_num_threads(2)
+
+
+@pytest.fixture
+def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checks of shapes and types: sizes are tensors while a network is traced, and values may be wrong."""
+    monkeypatch.setattr(config, "jaxtyping_disable", True)

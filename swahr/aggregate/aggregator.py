@@ -8,20 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from swahr.aggregate.frames import DEEPEST_STRIDE, Size, frame_sizes, input_frame, output_frame, resized_frame
-from swahr.geometry import Affine, Alignment, warp_image
+from swahr.aggregate.frames import DEEPEST_STRIDE, Size, frame_sizes, output_frame
+from swahr.aggregate.inputs import REFERENCE, Images, Inputs, warp_inputs
+from swahr.geometry import Affine, Alignment
 from swahr.structures import DenseMaps, NetworkOutput
 
 Network = Callable[[Tensor], NetworkOutput]
-Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
-
-_REFERENCE = 1.0  # the test scale at which tags are read
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,7 @@ class Aggregator:
                 f"expected a positive input_size and positive test_scales, got {input_size} and "
                 f"{list(test_scales)}"
             )
-        if _REFERENCE not in test_scales:
+        if REFERENCE not in test_scales:
             raise ValueError(
                 f"expected 1.0 among test_scales, because tags are read there, got {list(test_scales)}; "
                 "change input_size to work at another size"
@@ -96,54 +93,52 @@ class Aggregator:
         self.size_multiple = size_multiple
 
     def __call__(self, network: Network, images: Images, device: torch.device) -> DenseMaps:
-        """Aggregate the maps of RGB images of one size; they are float32, whatever the network computes in.
+        """Aggregate the maps of RGB images with one input size; float32, whatever the network computes in.
 
         Raises:
-            ValueError: no images, or images of different sizes.
+            ValueError: no images, or images with several input sizes.
         """
-        shapes = {image.shape[:2] for image in images}
-        if len(shapes) != 1:
+        return self.merge(network, self.prepare(images).to(device))
+
+    def input_sizes(self, image_size: Size) -> dict[float, Size]:
+        """Size (h, w) of the network's input for each test scale; images with the same fit one batch."""
+        return frame_sizes(image_size, self.input_size, self.test_scales, self.size_multiple)
+
+    def prepare(self, images: Images) -> Inputs:
+        """Warp RGB images with one input size into the network's input frames, on the CPU.
+
+        Raises:
+            ValueError: no images, or images with several input sizes.
+        """
+        sizes = {image.shape[:2]: self.input_sizes(image.shape[:2]) for image in images}
+        common = next(iter(sizes.values()), None)
+        if common is None or any(other != common for other in sizes.values()):
             raise ValueError(
-                f"expected images of one size (h, w), got {sorted(shapes)}; pass images of other sizes in "
-                "separate calls"
+                f"expected images of one size (h, w) in the network's input, got {sorted(sizes)}; pass "
+                "images of other sizes in separate calls"
             )
-        image_size: Size = shapes.pop()
-        sizes = frame_sizes(image_size, self.input_size, self.test_scales, self.size_multiple)
-        input_from_image = input_frame(image_size, sizes[_REFERENCE], self.alignment)
+        return warp_inputs(images, common, self.alignment)
+
+    def merge(self, network: Network, inputs: Inputs) -> DenseMaps:
+        """Aggregate what the network says of prepared images."""
         with torch.inference_mode():
-            frames = {
-                test_scale: resized_frame(sizes[_REFERENCE], size, self.alignment) @ input_from_image
-                for test_scale, size in sizes.items()
-            }
-            merged = self._merge_test_scales(network, images, frames, sizes, device)
-        stride = sizes[_REFERENCE][0] // merged.heatmaps.shape[2]
-        map_from_image = output_frame(stride, self.alignment) @ input_from_image
-        return DenseMaps(
-            heatmaps=merged.heatmaps,
-            tags=torch.stack(merged.tags, dim=-1),
-            scales=merged.scales,
-            map_from_image=(map_from_image,) * len(images),
-        )
+            maps = self.look(network, inputs.reference)
+            size = _size(maps.heatmaps)
+            others = [_resize(self._merge_flips(network, other).heatmaps, size) for other in inputs.others]
+            maps = replace(maps, heatmaps=_mean([maps.heatmaps, *others]))
+        return replace(maps, map_from_image=self.map_frames(inputs, size))
 
-    def _merge_test_scales(
-        self,
-        network: Network,
-        images: Images,
-        frames: dict[float, Affine],
-        sizes: dict[float, Size],
-        device: torch.device,
-    ) -> _Merged:
-        """Average the heatmaps of all test scales at the size of test scale 1."""
-
-        def at(test_scale: float) -> _Merged:
-            return self._merge_flips(network, _warp(images, frames[test_scale], sizes[test_scale], device))
-
-        reference = at(_REFERENCE)
+    def look(self, network: Network, images: UInt8[Tensor, "b 3 H W"]) -> DenseMaps:
+        """The maps of one test scale, in no image's frame yet: what is exported."""
+        merged = self._merge_flips(network, images)
         if self.project:
-            reference = reference.resized(sizes[_REFERENCE])
-        h, w = reference.heatmaps.shape[2:]
-        others = [_resize(at(s).heatmaps, (h, w)) for s in self.test_scales if s != _REFERENCE]
-        return replace(reference, heatmaps=_mean([reference.heatmaps, *others]))
+            merged = merged.resized(_size(images))
+        return DenseMaps(merged.heatmaps, torch.stack(merged.tags, dim=-1), merged.scales, map_from_image=())
+
+    def map_frames(self, inputs: Inputs, map_size: Size) -> tuple[Affine, ...]:
+        """``map_from_image`` of each image."""
+        map_from_input = output_frame(inputs.reference.shape[2] // map_size[0], self.alignment)
+        return tuple(map_from_input @ frame for frame in inputs.input_from_image)
 
     def _merge_flips(self, network: Network, inputs: UInt8[Tensor, "b 3 H W"]) -> _Merged:
         """Average the maps of the input and its mirror image; their tags are kept side by side."""
@@ -164,21 +159,16 @@ class Aggregator:
         return maps.flip(3)[:, self.flip_permutation]
 
 
-def _warp(images: Images, frame: Affine, size: Size, device: torch.device) -> UInt8[Tensor, "b 3 H W"]:
-    warped = np.stack([warp_image(image, frame, size) for image in images])
-    return torch.from_numpy(warped).to(device).permute(0, 3, 1, 2).contiguous()
-
-
 def _merge_strides(output: NetworkOutput) -> _Merged:
     """Average the heatmaps of all strides at the finest; tags come with the first."""
     finest = output[-1]
-    h, w = finest.heatmaps.shape[2:]
+    size = _size(finest.heatmaps)
     tags = output[0].tags
     if tags is None:
         raise ValueError("expected tags in the network's first output, got none; switch its tag head on")
     return _Merged(
-        heatmaps=_mean([_resize(maps.heatmaps.float(), (h, w)) for maps in output]),
-        tags=(_resize(tags.float(), (h, w)),),
+        heatmaps=_mean([_resize(maps.heatmaps.float(), size) for maps in output]),
+        tags=(_resize(tags.float(), size),),
         scales=None if finest.scales is None else finest.scales.float(),
     )
 
@@ -187,6 +177,11 @@ def _resize(maps: Float32[Tensor, "b k h w"], size: Size) -> Float32[Tensor, "b 
     if tuple(maps.shape[2:]) == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def _size(maps: Tensor) -> Size:
+    h, w = maps.shape[2:]
+    return h, w
 
 
 def _mean(maps: Sequence[Float32[Tensor, "b k h w"]]) -> Float32[Tensor, "b k h w"]:

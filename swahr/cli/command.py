@@ -35,7 +35,7 @@ _USER_ERRORS = (
     TypeError,
     ValueError,
 )
-_COMMANDS_WITH_CHECKPOINT = ("evaluate", "predict", "show")
+_COMMANDS_WITH_CHECKPOINT = ("evaluate", "export", "predict", "show")
 _GROUPS_OF_A_CHECKPOINT = ("data", "target", *TEST_TIME_GROUPS, "evaluation")
 _SWEEP_FLAGS = {"-m", "--multirun"}
 _WRITING_NOTHING = (
@@ -50,8 +50,11 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
     """Run ``job`` under Hydra with the configuration ``conf/<name>.yaml`` and the command line.
 
     Errors that the user can mend are shown as one message; ``HYDRA_FULL_ERROR=1`` shows where they arose.
-    Each run of a sweep has its own ``output``, inside the folder that the command line says.
+    Each run of a sweep has its own ``output``, inside the folder that the command line says. Where a network
+    is run and not made, ``model=FILE`` is the same as ``checkpoint=FILE``.
     """
+    if name in _COMMANDS_WITH_CHECKPOINT:
+        sys.argv[1:] = [re.sub(r"^model=", "checkpoint=", argument) for argument in sys.argv[1:]]
 
     def guarded(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:

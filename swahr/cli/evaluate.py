@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from swahr.cli.command import fresh_folder, report, run_command, write_json
 from swahr.data import Source, validation_loader
 from swahr.draw import contact_sheet, draw_poses, write_image
 from swahr.evaluation import results_from_poses, write_results
-from swahr.predictor import Predictor
+from swahr.predictor import RUN_SETTINGS, Predictor
 from swahr.stamp import make_stamp
-from swahr.structures import Poses
+from swahr.structures import LabelledImage, Poses
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +33,12 @@ def evaluate(config: DictConfig) -> float:
     source = build_source(node.val, config.data.skeleton)
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
     folder = fresh_folder(config.output)
-    predictor = Predictor.with_settings(checkpoint, config, device=config.device, precision=config.precision)
-    poses: dict[int, Poses] = {}
-    loader = validation_loader(
-        source, batch_size=max(config.batch_size, node.val_batch_size), workers=node.workers
-    )
-    for images in track(loader, "finding people", console=Console(stderr=True), total=len(loader)):
-        found = predictor.predict([image.image for image in images])
-        poses.update(zip((image.image_id for image in images), found, strict=True))
+    predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
+    loader = validation_loader(source, batch_size=node.val_batch_size, workers=node.workers)
+    ids: list[int] = []
+    found = predictor.stream(_read(loader, ids))
+    in_order = list(track(found, "finding people", console=Console(stderr=True), total=len(source)))
+    poses = dict(zip(ids, in_order, strict=True))
     write_results(folder / "results.json", results_from_poses(poses))
     figures = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
     result = {**figures, **compared(figures["AP"], config, checkpoint, images=len(poses))}
@@ -49,6 +48,13 @@ def evaluate(config: DictConfig) -> float:
         write_image(folder / "predictions.png", _page(source, poses, config.pictures))
     report(result)
     return figures["AP"]
+
+
+def _read(loader: Iterable[list[LabelledImage]], ids: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
+    """The loader's images one by one; their ids are noted."""
+    for labelled in itertools.chain.from_iterable(loader):
+        ids.append(labelled.image_id)
+        yield labelled.image
 
 
 def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: int) -> dict[str, Any]:

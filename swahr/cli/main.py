@@ -13,6 +13,7 @@ COMMANDS = {
     "render": "write rendered crowds to disk as a COCO-format data set",
     "convert": "turn published weights into a checkpoint",
     "benchmark": "what decoding, targets and losses cost, beside plain versions",
+    "export": "write a network as an ONNX file, for ONNX Runtime and OpenVINO",
     "score": "figures of a results file against annotations",
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from swahr.cli.inputs import expand_inputs, inputs_as_override
 from swahr.data import read_image
 from swahr.draw import draw_poses, write_image
 from swahr.evaluation import poses_as_dataset
-from swahr.predictor import Predictor
+from swahr.pipeline import Image
+from swahr.predictor import RUN_SETTINGS, Predictor
 from swahr.stamp import make_stamp
 from swahr.structures import Poses
 
@@ -27,19 +29,25 @@ def predict(config: DictConfig) -> None:
     """Find the people in ``config.inputs``; write ``poses.json`` and drawn pictures to ``config.output``."""
     files = expand_inputs(config.inputs)
     checkpoint = load_checkpoint(config.checkpoint)
-    predictor = Predictor.with_settings(checkpoint, config, device=config.device, precision=config.precision)
+    predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
     folder = fresh_folder(config.output)
     found: dict[Path, tuple[tuple[int, int], Poses]] = {}
-    batches = [files[i : i + config.batch_size] for i in range(0, len(files), config.batch_size)]
-    for batch in track(batches, "finding people", console=Console(stderr=True)):
-        images = [read_image(file) for file in batch]
-        for file, image, poses in zip(batch, images, predictor.predict(images), strict=True):
-            kept = _above(poses, config.min_score)
-            found[file] = (image.shape[:2], kept)
-            if config.draw:
-                write_image(_picture(folder, file, files), draw_poses(image, kept))
+    waiting: deque[Image] = deque()
+    progress = track(files, "finding people", console=Console(stderr=True))
+    for file, poses in zip(progress, predictor.stream(_read(files, waiting)), strict=True):
+        image, kept = waiting.popleft(), _above(poses, config.min_score)
+        found[file] = (image.shape[:2], kept)
+        if config.draw:
+            write_image(_picture(folder, file, files), draw_poses(image, kept))
     write_json(folder / "poses.json", _dataset(found, checkpoint))
     report({"output": str(folder), "images": len(found), "people": sum(len(p) for _, p in found.values())})
+
+
+def _read(files: list[Path], waiting: deque[Image]) -> Iterator[Image]:
+    """The files' images, which also wait for their poses, to be drawn upon."""
+    for file in files:
+        waiting.append(read_image(file))
+        yield waiting[-1]
 
 
 def _above(poses: Poses, min_score: float) -> Poses:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from omegaconf import DictConfig
 
 from swahr.build import build_source, create
@@ -16,7 +15,7 @@ from swahr.cli.command import fresh_folder, report, run_command
 from swahr.cli.inputs import expand_inputs, inputs_as_override
 from swahr.data import RandomAffine, collate, read_image
 from swahr.draw import draw_annotations, draw_poses, map_panels, write_image
-from swahr.model import HigherHRNet
+from swahr.inference import TorchNetwork
 from swahr.predictor import Predictor
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage
@@ -34,6 +33,8 @@ def show(config: DictConfig) -> None:
             "images without annotations can only be shown with a model: add checkpoint=<file>, or leave the "
             "images out to see the targets of validation images"
         )
+    if checkpoint is not None and checkpoint.is_exported:
+        raise ValueError(f"{checkpoint.path}: expected a .safetensors or .ckpt, to look inside the network")
     folder = fresh_folder(config.output)
     written = []
     for name, figure in _figures(config, checkpoint):
@@ -82,9 +83,8 @@ def _figure(
     sample = still(labelled, skeleton=skeleton, rng=np.random.default_rng(0))
     batch = collate([sample])
     network = predictor.network if predictor is not None else None
-    encode = create(config.target, strides=network.strides if isinstance(network, HigherHRNet) else _STRIDES)
-    with torch.inference_mode():
-        output = network(batch.images.to(predictor.device)) if network and predictor else ()
+    encode = create(config.target, strides=network.strides if isinstance(network, TorchNetwork) else _STRIDES)
+    output = network(batch.images.to(network.device)) if isinstance(network, TorchNetwork) else ()
     if predictor is not None:
         drawn = draw_poses(sample.image, predictor(sample.image))
     else:

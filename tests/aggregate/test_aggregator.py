@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swahr.aggregate import Aggregator, aggregator
+from swahr.aggregate import Aggregator
 from swahr.structures import Maps, NetworkOutput
 
 CPU = torch.device("cpu")
@@ -86,15 +86,10 @@ def test_the_mirror_image_agrees_and_its_tags_are_a_second_dimension():
 
 def test_strides_are_averaged_at_the_finest():
     eye, maps = Eye(), aggregate(flip=False)(Eye(), [scene()], CPU)
-    warped = aggregator._warp([scene()], *_frame_and_size(), CPU)
+    warped = aggregate(flip=False).prepare([scene()]).reference
     coarse, fine = eye(warped)
     up = F.interpolate(coarse.heatmaps, scale_factor=2, mode="bilinear", align_corners=False)
     torch.testing.assert_close(maps.heatmaps, (up + fine.heatmaps) / 2)
-
-
-def _frame_and_size():
-    size = (128, 256)
-    return aggregator.input_frame((60, 100), size, "centre"), size
 
 
 def test_tags_come_from_test_scale_one_and_heatmaps_from_all():
@@ -139,9 +134,19 @@ def test_a_batch_gives_what_its_images_give_alone():
         assert torch.equal(aggregate()(Eye(), [image], CPU).heatmaps[0], together.heatmaps[i])
 
 
+def test_images_of_nearly_one_shape_share_a_batch_and_keep_their_own_frames():
+    images = [scene(60, 100), scene(61, 100)]
+    together = aggregate()(Eye(), images, CPU)
+    for i, image in enumerate(images):
+        alone = aggregate()(Eye(), [image], CPU)
+        assert torch.equal(alone.heatmaps[0], together.heatmaps[i])
+        np.testing.assert_array_equal(alone.map_from_image[0].matrix, together.map_from_image[i].matrix)
+    assert not np.array_equal(together.map_from_image[0].matrix, together.map_from_image[1].matrix)
+
+
 def test_images_of_different_sizes():
     with pytest.raises(ValueError, match="images of one size"):
-        aggregate()(Eye(), [scene(60, 100), scene(60, 101)], CPU)
+        aggregate()(Eye(), [scene(60, 100), scene(60, 200)], CPU)
     with pytest.raises(ValueError, match="images of one size"):
         aggregate()(Eye(), [], CPU)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swahr.aggregate import Aggregator, aggregator
+from swahr.aggregate import Aggregator
+from swahr.aggregate import inputs as inputs_module
 from swahr.decode import Decoder, KeypointRecovery, SubpixelRefiner
 from swahr.geometry import POINT_FROM_INDEX
 from swahr.grouping import AssociativeEmbedding, PeakExtractor
@@ -102,7 +103,7 @@ def test_from_the_official_inputs(
     stored = golden_dir.glob(f"f_input_{INPUTS_OF[settings]}_{image_id}_s*.png")
     warped = [np.ascontiguousarray(cv2.imread(str(file))[..., ::-1]) for file in stored]
     inputs = {image.shape[:2]: image for image in warped}
-    monkeypatch.setattr(aggregator, "warp_image", lambda image, frame, size: inputs[size])
+    monkeypatch.setattr(inputs_module, "warp_image", lambda image, frame, size: inputs[size])
     about = golden_json("f_pipeline_cv4.json")["cases"][case]
 
     maps, poses = run(network(case), about, np.zeros((*IMAGES[image_id], 3), np.uint8))
@@ -117,7 +118,7 @@ def test_every_pixel_of_the_maps(network, golden_dir: Path, golden_arrays, golde
     """Of the one case whose maps were stored whole, in half precision."""
     case, golden = "in128_s1_p2i/000000197388", golden_arrays("f_pipeline_cv4.npz")
     warped = cv2.imread(str(golden_dir / "f_input_in256_ms_p2i_000000197388_s0.5.png"))[..., ::-1]
-    monkeypatch.setattr(aggregator, "warp_image", lambda image, frame, size: np.ascontiguousarray(warped))
+    monkeypatch.setattr(inputs_module, "warp_image", lambda image, frame, size: np.ascontiguousarray(warped))
     about = golden_json("f_pipeline_cv4.json")["cases"][case]
     maps, _ = run(network(case), about, np.zeros((392, 640, 3), np.uint8))
     np.testing.assert_allclose(maps.heatmaps[0], golden[f"{case}/heat_f16"], rtol=0, atol=1e-3)

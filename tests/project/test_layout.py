@@ -10,7 +10,7 @@ import pytest
 
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "target")
 NO_STAGE = {
-    "swahr": {"benchmark", "cli", "draw", "training"},
+    "swahr": {"benchmark", "cli", "draw", "inference", "training"},
     "conf": {"experiment", "hydra", "trainer", "training"},
 }
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
