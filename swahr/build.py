@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -40,6 +39,7 @@ from swahr.training import (
     SaveOnInterrupt,
     StampCheckpoints,
     Throughput,
+    prepare_network,
 )
 
 RUNTIME_FACTS: dict[str, frozenset[str]] = {
@@ -55,6 +55,7 @@ RUNTIME_FACTS: dict[str, frozenset[str]] = {
 """Parameters that no YAML lists, because this module passes them."""
 
 TEST_TIME_GROUPS = ("aggregate", "grouping", "decode")
+NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
 
 
 def configuration_folder() -> Path:
@@ -215,10 +216,9 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     network = build_network(config.model, skeleton, criterion)
     if config.weights is not None:
         start_from(network, config.weights, skeleton)
-    if config.training.channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
+    switches = {name: config.training[name] for name in NETWORK_SWITCHES}
     module = PoseModule(
-        network=network,
+        network=prepare_network(network, **switches),
         encode_targets=create(config.target, strides=network.strides),
         criterion=criterion,
         pipeline=build_pipeline(config, skeleton),

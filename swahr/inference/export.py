@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from torch import Tensor, nn
 
 from swahr.aggregate import Aggregator
 from swahr.checkpoint import add_description
+from swahr.grouping import PeakExtractor
+from swahr.inference.peaks import GraphPeaks
 from swahr.model import HigherHRNet, fold_batch_norm
-from swahr.structures import DenseMaps, Peaks
 
 INPUT = "images"
 _DYNAMIC = {0: "images", 2: "height", 3: "width"}
@@ -26,13 +26,11 @@ _TRACED_SIDE = 256
 class _Graph(nn.Module):
     """What is traced; the names of its outputs are `output_names`."""
 
-    def __init__(
-        self, network: HigherHRNet, aggregate: Aggregator, extract_peaks: Callable[[DenseMaps], Peaks]
-    ) -> None:
+    def __init__(self, network: HigherHRNet, aggregate: Aggregator, extract_peaks: PeakExtractor) -> None:
         super().__init__()
         self.network = fold_batch_norm(network)
         self.aggregate = aggregate
-        self.extract_peaks = extract_peaks
+        self.extract_peaks = GraphPeaks(extract_peaks)
 
     def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> tuple[Tensor, ...]:
         maps = self.aggregate.look(self.network, images)
@@ -50,7 +48,7 @@ def export_network(
     *,
     network: HigherHRNet,
     aggregate: Aggregator,
-    extract_peaks: Callable[[DenseMaps], Peaks],
+    extract_peaks: PeakExtractor,
     description: str,
 ) -> None:
     """Write network, flip test, merging of strides and peak extraction for any number and size of images.
@@ -61,7 +59,7 @@ def export_network(
         path: the file; nothing appears there before it is complete.
         network: with its weights.
         aggregate: its flip and projection become part of the graph; input sizes may still change.
-        extract_peaks: becomes part of the graph.
+        extract_peaks: becomes part of the graph, in a form that has shapes known beforehand.
         description: see `swahr.checkpoint.describe_run`.
 
     Raises:

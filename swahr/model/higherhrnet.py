@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from swahr.model.heads import Heads, HeatmapsAndTags, ModulationHead
 from swahr.model.hrnet import STEM_STRIDE, BasicBlock, HRNet
+from swahr.model.recompute import Recomputable
 from swahr.structures import Maps, NetworkOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -22,7 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _HEAD_STD = 0.001
 
 
-class Deconvolution(nn.Module):
+class Deconvolution(Recomputable):
     """Doubles the resolution: 4x4 transposed convolution, then residual blocks.
 
     Args:
@@ -40,7 +41,7 @@ class Deconvolution(nn.Module):
         )
         self.blocks = nn.Sequential(*(BasicBlock(channels) for _ in range(blocks)))
 
-    def forward(
+    def compute(
         self, feature: Float[Tensor, "b c h w"], predictions: HeatmapsAndTags
     ) -> Float[Tensor, "b d h2 w2"]:
         """A feature of twice the resolution; scale and weight maps are not fed in."""

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from swahr.model.recompute import Recomputable
+
 STEM_STRIDE = 4
 _BOTTLENECK_EXPANSION = 4
 
@@ -38,7 +40,7 @@ class BasicBlock(nn.Module):
         return F.relu(self.unit2(self.unit1(x)) + x, inplace=True)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Recomputable):
     """1x1, 3x3, 1x1 convolutions with a shortcut. ``(b c h w)`` -> ``(b 4 * channels h w)``."""
 
     def __init__(self, inputs: int, channels: int) -> None:
@@ -50,7 +52,7 @@ class Bottleneck(nn.Module):
         widens = inputs != outputs
         self.shortcut = conv_unit(inputs, outputs, 1, relu=False) if widens else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+    def compute(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """Refine the feature."""
         return F.relu(self.unit3(self.unit2(self.unit1(x))) + self.shortcut(x), inplace=True)
 
@@ -100,7 +102,7 @@ def _path(channels: Sequence[int], source: int, target: int) -> nn.Module:
     )
 
 
-class HighResolutionModule(nn.Module):
+class HighResolutionModule(Recomputable):
     """Residual blocks on each branch in parallel, then a fusion.
 
     Args:
@@ -116,7 +118,7 @@ class HighResolutionModule(nn.Module):
         )
         self.fusion = Fusion(channels, num_outputs)
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
+    def compute(self, features: list[Tensor]) -> list[Tensor]:
         """Refine and mix; fine to coarse in and out."""
         refined = [branch(feature) for branch, feature in zip(self.branches, features, strict=True)]
         fused: list[Tensor] = self.fusion(refined)

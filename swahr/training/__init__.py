@@ -11,6 +11,7 @@ from swahr.training.callbacks import (
     Throughput,
 )
 from swahr.training.module import PoseModule
+from swahr.training.network import prepare_network
 from swahr.training.optimiser import AdamWithWarmup
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "SaveOnInterrupt",
     "StampCheckpoints",
     "Throughput",
+    "prepare_network",
 ]

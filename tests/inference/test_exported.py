@@ -10,8 +10,10 @@ from swahr.aggregate import Aggregator
 from swahr.grouping import PeakExtractor
 from swahr.inference import TorchNetwork, export_network, open_exported
 from swahr.inference.export import OUTPUTS
+from swahr.inference.peaks import GraphPeaks
 from swahr.model import HigherHRNet
 from swahr.skeleton import COCO
+from swahr.structures import DenseMaps
 
 PRECISIONS = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 TOLERANCE = {"fp32": 1e-5, "bf16": 4e-2}
@@ -83,3 +85,18 @@ def test_what_a_backend_lacks_is_said(tmp_path, monkeypatch):
     for backend, extra in (("onnxruntime", "onnx"), ("openvino", "openvino"), (None, "onnx")):
         with pytest.raises(ImportError, match=rf"pip install 'swahr\[{extra}\]'"):
             open_exported(tmp_path / "x.onnx", backend=backend, precision="fp32")
+
+
+@pytest.mark.parametrize("plateaus", ["one", "all"])
+def test_the_graph_finds_the_peaks_that_the_extractor_finds(plateaus):
+    heat = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
+    heat[0] = (heat[0] * 8).round() / 8  # many of one height
+    maps = DenseMaps(heat, torch.stack([heat * 3, heat - 1], dim=-1), None, ())
+    extractor = PeakExtractor(max_people=40, threshold=0.3, plateaus=plateaus)
+    found, expected = GraphPeaks(extractor)(maps), extractor(maps)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0)
+    sure = expected.scores > 0
+    if plateaus == "all":
+        sure[0] = False  # the order of equal peaks is anybody's
+    for name in ("positions", "tags"):
+        torch.testing.assert_close(getattr(found, name)[sure], getattr(expected, name)[sure], rtol=0, atol=0)

@@ -1,0 +1,40 @@
+"""Run by `test_compiled.py` in a process of its own: the checks of shapes cannot be compiled along."""
+
+import copy
+
+import torch
+
+from swahr.inference import TorchNetwork
+from swahr.model import HigherHRNet
+from swahr.training import prepare_network
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    network = HigherHRNet(
+        3, scale_head=True, weight_head=False, stem_channels=8, layer1_blocks=1, layer1_channels=4,
+        channels=(8, 8), modules=(1,), blocks=1, deconv_channels=(8,), deconv_blocks=1, modulation_kernel=3,
+        initial_std=None,
+    )  # fmt: skip
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(
+        TorchNetwork(network, device="cpu", compile=True)(images)[-1].heatmaps,
+        TorchNetwork(network, device="cpu")(images)[-1].heatmaps,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    gradients = []
+    for compiled in (False, True):
+        copied = prepare_network(
+            copy.deepcopy(network).train(),
+            channels_last=True,
+            compile=compiled,
+            activation_checkpointing=False,
+        )
+        (copied(images)[-1].heatmaps.square().mean() * 1e4).backward()
+        gradients.append({name: p.grad for name, p in copied.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
+
+
+if __name__ == "__main__":
+    main()
