@@ -20,7 +20,7 @@ Image = npt.NDArray[np.uint8]
 Batch = tuple[list[int], Inputs]
 T = TypeVar("T")
 
-_WAITING_BATCHES = 8  # images that may wait for others of their size, in batches
+_WAITING_BATCHES = 8  # an image waits for others of its shape until so many batches more have been read
 
 
 @runtime_checkable
@@ -70,19 +70,17 @@ class PosePipeline:
                 due += 1
 
     def _batches(self, images: Iterable[Image]) -> Iterator[Batch]:
-        """Full batches as soon as there are any; where images pile up, the batch that waited longest."""
+        """Full batches as soon as there are any, and images that have waited long for others of their shape."""
         buckets: defaultdict[tuple[tuple[int, int], ...], dict[int, Image]] = defaultdict(dict)
-        waiting = 0
+        patience = _WAITING_BATCHES * self.batch_size
         for i, image in enumerate(images):
             key = tuple(self.aggregate.input_sizes(image.shape[:2]).values())
             buckets[key][i] = image
-            waiting += 1
-            if len(buckets[key]) < self.batch_size:
-                if waiting < _WAITING_BATCHES * self.batch_size:
-                    continue
-                key = next(iter(buckets))
-            waiting -= len(buckets[key])
-            yield self._prepared(buckets.pop(key))
+            if len(buckets[key]) == self.batch_size:
+                yield self._prepared(buckets.pop(key))
+            oldest = next(iter(buckets), None)
+            if oldest is not None and i - next(iter(buckets[oldest])) >= patience:
+                yield self._prepared(buckets.pop(oldest))
         yield from map(self._prepared, buckets.values())
 
     def _prepared(self, images: dict[int, Image]) -> Batch:

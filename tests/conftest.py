@@ -1,9 +1,11 @@
 """Fixtures shared by all tests; shapes and types are checked at run time here, and only here."""
 
 import gzip
+import io
 import json
 import os
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import torch
 from jaxtyping import config, install_import_hook
 
 mpl.use("Agg")
+# Its log handler keeps the stderr it finds when imported, and closes it; let that not be the one of pytest.
+with redirect_stderr(io.StringIO()):
+    import absl.logging  # noqa: F401
 # Must run before any test module imports the package.
 _hook = install_import_hook("swahr", "runtime_types.check")
 
