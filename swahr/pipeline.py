@@ -70,7 +70,7 @@ class PosePipeline:
                 due += 1
 
     def _batches(self, images: Iterable[Image]) -> Iterator[Batch]:
-        """Full batches as soon as there are any, and images that have waited long for others of their shape."""
+        """Full batches as soon as there are any, and images that waited long for others of their shape."""
         buckets: defaultdict[tuple[tuple[int, int], ...], dict[int, Image]] = defaultdict(dict)
         patience = _WAITING_BATCHES * self.batch_size
         for i, image in enumerate(images):
