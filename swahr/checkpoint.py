@@ -149,7 +149,7 @@ def add_description(path: Path, description: str) -> None:
     Raises:
         ImportError: the package ``onnx`` is missing.
     """
-    onnx = _onnx()
+    onnx = import_onnx()
     model = onnx.load(path)
     model.metadata_props.add(key=_METADATA, value=description)
     onnx.save(model, path)
@@ -198,7 +198,7 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    onnx = _onnx()
+    onnx = import_onnx()
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's DecodeError, of one of its several implementations
@@ -206,7 +206,12 @@ def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return {}, {entry.key: entry.value for entry in model.metadata_props}.get(_METADATA)
 
 
-def _onnx() -> Any:
+def import_onnx() -> Any:
+    """The optional package onnx.
+
+    Raises:
+        ImportError: it is not installed; says how to get it.
+    """
     try:
         import onnx
     except ImportError as error:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from swahr.aggregate import Aggregator
-from swahr.checkpoint import add_description
+from swahr.checkpoint import add_description, import_onnx
 from swahr.grouping import PeakExtractor
 from swahr.inference.peaks import GraphPeaks
 from swahr.model import HigherHRNet, fold_batch_norm
@@ -66,6 +66,7 @@ def export_network(
         ImportError: the package ``onnx`` is not installed.
         ValueError: several test scales, which would be several graphs.
     """
+    import_onnx()  # torch, which needs it, would say less clearly that it is missing
     if aggregate.test_scales != (1.0,):
         raise ValueError(
             f"expected test scale 1 alone, because one graph sees an image once, got "
