@@ -80,7 +80,7 @@ class TargetEncoder:
         num_keypoints = drawn.shape[-1]
         heatmaps = draw_gaussians(
             plane=image * num_keypoints + keypoint,
-            centres=(pixels.to(indices.dtype) if self.centre == "truncated" else indices)[drawn],
+            centres=None if self.centre == "truncated" else indices[drawn],
             pixels=pixels[drawn],
             sigma=self.sigma,
             shape=(len(batch) * num_keypoints, *size),
@@ -94,7 +94,7 @@ class TargetEncoder:
 
 def draw_gaussians(
     plane: Int64[Tensor, " n"],
-    centres: Float32[Tensor, "n 2"],
+    centres: Float32[Tensor, "n 2"] | None,
     pixels: Int64[Tensor, "n 2"],
     sigma: float,
     shape: tuple[int, int, int],
@@ -103,7 +103,7 @@ def draw_gaussians(
 
     Args:
         plane: the map on which each is drawn.
-        centres: (x, y) pixel indices, real-valued, of their centres.
+        centres: (x, y) pixel indices, real-valued, of their centres; None: those of ``pixels``.
         pixels: (x, y) pixel indices of the middles of their patches.
         sigma: pixels.
         shape: (planes, h, w).
@@ -115,13 +115,17 @@ def draw_gaussians(
     y = pixels[:, 1:] + offsets
     # Exponentials in double precision, which Apple's devices lack: the published targets are rounded from it.
     precision = torch.float32 if pixels.device.type == "mps" else torch.float64
-    dx, dy = (x - centres[:, :1]).to(precision), (y - centres[:, 1:]).to(precision)
-    squared = dx.square()[:, None, :] + dy.square()[:, :, None]
+    # Gaussians centred on their pixels are all alike.
+    dx, dy = (offsets[None],) * 2 if centres is None else (x - centres[:, :1], y - centres[:, 1:])
+    squared = dx.to(precision).square()[:, None, :] + dy.to(precision).square()[:, :, None]
     values = torch.exp(-squared / (2 * sigma**2)).float()
     inside = ((x >= 0) & (x < width))[:, None, :] & ((y >= 0) & (y < height))[:, :, None]
-    index = plane[:, None, None] * (height * width) + y[:, :, None] * width + x[:, None, :]
+    # What juts out of the map is drawn as 0 on its border, where it changes nothing.
+    values = torch.where(inside, values, 0.0)
+    row = (plane[:, None] * height + y.clamp(0, height - 1)) * width
+    index = row[:, :, None] + x.clamp(0, width - 1)[:, None, :]
     maps = torch.zeros(shape, device=pixels.device)
-    maps.view(-1).scatter_reduce_(0, index[inside], values[inside], reduce="amax")
+    maps.view(-1).scatter_reduce_(0, index.view(-1), values.view(-1), reduce="amax")
     return maps
 
 
