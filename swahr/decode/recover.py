@@ -15,7 +15,7 @@ from swahr.decode.subpixel import quarter_offset
 from swahr.structures import Groups
 
 _SIDES = (64, 8, 1)  # of the tiles that are searched or passed over as a whole, in map pixels
-_CHUNK_TILES = 1 << 16  # coarsest tiles searched at once
+_CHUNK_TILES = 1 << 14  # coarsest tiles searched at once: what is made of them stays in caches
 
 
 class KeypointRecovery:
