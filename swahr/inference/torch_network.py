@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from swahr.model import HigherHRNet, fold_batch_norm
@@ -55,8 +55,8 @@ class TorchNetwork:
             self._network.compile()
         self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
-    def __call__(self, images: UInt8[Tensor, "b 3 H W"]) -> NetworkOutput:
-        """Predict maps of RGB images on the device."""
+    def __call__(self, images: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]) -> NetworkOutput:
+        """Predict maps of RGB images on the device; float images are taken as normalised."""
         autocast = torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
         with torch.inference_mode(), autocast:
             output: NetworkOutput = self._network(images)
