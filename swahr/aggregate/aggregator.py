@@ -185,4 +185,9 @@ def _size(maps: Tensor) -> Size:
 
 
 def _mean(maps: Sequence[Float32[Tensor, "b k h w"]]) -> Float32[Tensor, "b k h w"]:
-    return torch.stack(tuple(maps)).mean(dim=0) if len(maps) > 1 else maps[0]
+    if len(maps) == 1:
+        return maps[0]
+    total = maps[0] + maps[1]
+    for other in maps[2:]:
+        total += other
+    return total.div_(len(maps))
