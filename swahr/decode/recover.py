@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from swahr.decode.subpixel import quarter_offset
+from swahr.decode.tiles import SIDE, TiledMaps
 from swahr.structures import Groups
 
-_SIDES = (64, 8, 1)  # of the tiles that are searched or passed over as a whole, in map pixels
-_CHUNK_TILES = 1 << 14  # coarsest tiles searched at once: what is made of them stays in caches
+_SEEDS = 512  # tiles of a map in which a tag is looked for first
+_STEP = 64  # tiles that are counted together
+_CHUNK = 1 << 15  # numbers worked on at once: they stay in a CPU's caches
 
 
 class KeypointRecovery:
@@ -26,8 +27,9 @@ class KeypointRecovery:
     its heat as score (HigherHRNet's and SWAHR's test-time refinement). With ``threshold`` 0 nearly every pose
     becomes complete.
 
-    No map is searched whole: most tiles of it cannot hold the place, by their greatest heat and the range of
-    their tags. What they exclude is exact, ties and rounding included.
+    No map is searched whole: a map's hottest tiles tell what can be reached, and most tiles cannot hold the
+    place, by their greatest heat and the range of their tags. What that excludes is exact, ties and rounding
+    included.
 
     Args:
         enabled: False leaves missing keypoints missing.
@@ -58,34 +60,6 @@ class KeypointRecovery:
         return replace(groups, positions=positions, scores=scores, present=present)
 
 
-class _Level(NamedTuple):
-    """Maps in square tiles. At side 1 they are the maps.
-
-    Of each tile: its greatest heat, the range of its tags, and the heat and tags of its first pixel.
-    """
-
-    side: int
-    hottest: Float[Tensor, "k h2 w2"]
-    lowest: Float[Tensor, "k h2 w2 t"]
-    highest: Float[Tensor, "k h2 w2 t"]
-    heat: Float[Tensor, "k h2 w2"]
-    tags: Float[Tensor, "k h2 w2 t"]
-
-
-class _Tiles(NamedTuple):
-    """Some tiles of a level, each searched for one of the wanted tags, and what bounds the values in them."""
-
-    query: Int64[Tensor, " c"]
-    y: Int64[Tensor, " c"]
-    x: Int64[Tensor, " c"]
-    lower: Float[Tensor, " c"]
-    upper: Float[Tensor, " c"]
-
-    def only(self, chosen: Bool[Tensor, " c"]) -> _Tiles:
-        index = chosen.nonzero()[:, 0]
-        return _Tiles(*(part.index_select(0, index) for part in self))
-
-
 def _best_places(
     heatmaps: Float[Tensor, "k h w"],
     tags: Float[Tensor, "k h w t"],
@@ -93,128 +67,147 @@ def _best_places(
     wanted: Float[Tensor, "n t"],
 ) -> Int64[Tensor, "n 3"]:
     """For each wanted tag the best (keypoint, y, x)."""
-    levels = _pyramid(heatmaps, tags)
-    chunk = max(1, _CHUNK_TILES // levels[0].hottest[0].numel())
-    parts = zip(torch.split(keypoint, chunk), torch.split(wanted, chunk), strict=True)
-    return torch.cat([_search(levels, *part) for part in parts])
+    maps = TiledMaps.of(heatmaps, tags)
+    keypoints, plane = torch.unique(keypoint, return_inverse=True)
+    place = _Search.of(maps, keypoints, plane, wanted).best_places()
+    return torch.stack([keypoint, place.div(maps.width, rounding_mode="floor"), place % maps.width], dim=1)
 
 
-def _pyramid(heatmaps: Float[Tensor, "k h w"], tags: Float[Tensor, "k h w t"]) -> list[_Level]:
-    """Levels of the sides `_SIDES`, coarse to fine."""
-    levels = [_Level(1, heatmaps, tags, tags, heatmaps, tags)]
-    for side in _SIDES[-2::-1]:
-        finer = levels[0]
-        factor = side // finer.side
-        level = _Level(
-            side=side,
-            hottest=_reduce_tiles(finer.hottest, factor, torch.amax),
-            lowest=_reduce_tiles(finer.lowest, factor, torch.amin),
-            highest=_reduce_tiles(finer.highest, factor, torch.amax),
-            heat=finer.heat[:, ::factor, ::factor].contiguous(),
-            tags=finer.tags[:, ::factor, ::factor].contiguous(),
-        )
-        levels.insert(0, level)
-    return levels
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """A search for ``n`` tags on ``p`` maps of ``s`` tiles.
 
-
-def _search(
-    levels: list[_Level], keypoint: Int64[Tensor, " n"], wanted: Float[Tensor, "n t"]
-) -> Int64[Tensor, "n 3"]:
-    """Branch and bound: at each level, divide the tiles that may hold the first best place."""
-    query = torch.arange(len(keypoint), device=keypoint.device)
-    zero = torch.zeros_like(query)
-    tiles = _Tiles(query, zero, zero, wanted[:, 0], wanted[:, 0])
-    reached = torch.full_like(wanted[:, 0], -torch.inf)
-    factor = levels[0].hottest.shape[1:]
-    for level, finer in zip(levels, [*levels[1:], None], strict=True):
-        tiles, reached = _divide(tiles, reached, level, factor, keypoint, wanted)
-        tiles = _first(tiles, reached, level.side, levels[-1].hottest.shape[1:])
-        if finer is not None:
-            factor = torch.Size([level.side // finer.side] * 2)
-    y, x = zero.clone(), zero.clone()
-    y[tiles.query], x[tiles.query] = tiles.y, tiles.x
-    return torch.stack([keypoint, y, x], dim=1)
-
-
-def _divide(
-    tiles: _Tiles,
-    reached: Float[Tensor, " n"],
-    level: _Level,
-    factor: torch.Size,
-    keypoint: Int64[Tensor, " n"],
-    wanted: Float[Tensor, "n t"],
-) -> tuple[_Tiles, Float[Tensor, " n"]]:
-    """The tiles of a level, ``factor`` (h, w) of the coarser each, that may hold a best value."""
-    _, h, w = level.hottest.shape
-    step_y, step_x = (torch.arange(length, device=keypoint.device) for length in factor)
-    y = (tiles.y[:, None] * factor[0] + step_y)[:, :, None]
-    x = (tiles.x[:, None] * factor[1] + step_x)[:, None, :]
-    index = (keypoint[tiles.query][:, None, None] * h + y.clamp(max=h - 1)) * w + x.clamp(max=w - 1)
-    lower, upper = _bounds(level, index, wanted[tiles.query])
-    if h % factor[0] or w % factor[1]:
-        upper = upper.masked_fill((y >= h) | (x >= w), -torch.inf)
-    reached = reached.scatter_reduce(0, tiles.query, lower.amax(dim=(1, 2)), "amax")
-    parent, row, column = (upper >= reached[tiles.query][:, None, None]).nonzero(as_tuple=True)
-    found = _Tiles(
-        query=tiles.query[parent],
-        y=tiles.y[parent] * factor[0] + row,
-        x=tiles.x[parent] * factor[1] + column,
-        lower=lower[parent, row, column],
-        upper=upper[parent, row, column],
-    )
-    return found, reached
-
-
-def _first(tiles: _Tiles, reached: Float[Tensor, " n"], side: int, size: torch.Size) -> _Tiles:
-    """Without the tiles that can at most equal the best value, and at a later place than another tile."""
-    h, w = size
-    first = tiles.y * side * w + tiles.x * side
-    last = (tiles.y * side + side - 1).clamp(max=h - 1) * w + (tiles.x * side + side - 1).clamp(max=w - 1)
-    best = reached[tiles.query]
-    certain = tiles.lower == best
-    limit = torch.full(reached.shape, h * w, device=reached.device)
-    limit = limit.scatter_reduce(0, tiles.query[certain], last[certain], "amin")
-    return tiles.only((tiles.upper > best) | (first <= limit[tiles.query]))
-
-
-def _bounds(
-    level: _Level, index: Int64[Tensor, "c i j"], wanted: Float[Tensor, "c t"]
-) -> tuple[Float[Tensor, "c i j"], Float[Tensor, "c i j"]]:
-    """What the greatest value in each tile reaches for certain, and what it does not exceed.
-
-    Rounding, of tags' differences as of their distance, is monotonic, so that both hold to the last bit.
+    Attributes:
+        maps: all maps.
+        keypoints: which of them are searched.
+        plane: for each query the map, of ``keypoints``, on which it is searched.
+        tag: what is looked for.
+        tile: the tiles of each map, hottest first.
+        heat: the greatest heat of each.
+        reached: the best value known so far for each query.
+        known: a place known to have it.
     """
-    tag = wanted[:, None, None]
 
-    def read(maps: Float[Tensor, "k h w *t"]) -> Float[Tensor, "c i j *t"]:
-        values = maps.reshape(-1, *maps.shape[3:]).index_select(0, index.flatten())
-        return values.view(*index.shape, *maps.shape[3:])
+    maps: TiledMaps
+    keypoints: Int64[Tensor, " p"]
+    plane: Int64[Tensor, " n"]
+    tag: Float[Tensor, "n t"]
+    tile: Int64[Tensor, "p s"]
+    heat: Float[Tensor, "p s"]
+    reached: Float[Tensor, " n"]
+    known: Int64[Tensor, " n"]
 
-    value = read(level.heat) - _rounded_length(read(level.tags) - tag)
-    if level.side == 1:
-        return value, value
-    below, above = read(level.lowest) - tag, read(level.highest) - tag
-    nearest = torch.maximum(below, -above).clamp_(min=0)
-    farthest = torch.maximum(above, -below)
-    hottest = read(level.hottest)
-    lower = torch.maximum(value, hottest - _rounded_length(farthest))
-    return lower, hottest - _rounded_length(nearest)
+    @classmethod
+    def of(
+        cls,
+        maps: TiledMaps,
+        keypoints: Int64[Tensor, " p"],
+        plane: Int64[Tensor, " n"],
+        tag: Float[Tensor, "n t"],
+    ) -> _Search:
+        """A search for which the hottest pixels of the hottest tiles have been tried."""
+        heat, tile = maps.hottest(keypoints).sort(dim=1, descending=True)
+        tags, place = maps.hottest_pixels(keypoints, tile[:, :_SEEDS])
+        reached, known = torch.empty_like(tag[:, 0]), torch.empty_like(plane)
+        for part in _chunks([place.shape[1]] * len(plane), plane.device):
+            own = plane[part]
+            away = _differences([seen.index_select(0, own) for seen in tags], tag[part])
+            value = heat[:, :_SEEDS].index_select(0, own).sub_(_rounded_length(away))
+            reached[part], best = value.max(dim=1)
+            known[part] = place[own, best]
+        return cls(maps, keypoints, plane, tag, tile, heat, reached, known)
+
+    def best_places(self) -> Int64[Tensor, " n"]:
+        """The first place of the best value for each query."""
+        query, tile = self._candidates()
+        number = torch.arange(SIDE**2, dtype=torch.int32, device=query.device)
+        values, places = [], []
+        for part in _chunks([SIDE**2] * len(query), query.device):
+            heat, tags = self.maps.pixels(self.keypoints[self.plane[query[part]]], tile[part])
+            value = heat.sub_(_rounded_length(_differences(tags.unbind(2), self.tag[query[part]])))
+            best = value.amax(dim=1)
+            pixel = torch.where(value == best[:, None], number, SIDE**2 - 1).amin(dim=1)
+            values.append(best)
+            places.append(self.maps.first(tile[part]) + self.maps.steps()[pixel])
+        value, place = torch.cat(values), torch.cat(places)
+        reached = self.reached.scatter_reduce(0, query, value, "amax")
+        best_only = value == reached[query]
+        return self.known.scatter_reduce(0, query[best_only], place[best_only], "amin", include_self=False)
+
+    def _candidates(self) -> tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]:
+        """Every (query, tile) such that the tile may hold the first best place."""
+        steps = self.heat[:, ::_STEP].contiguous().index_select(0, self.plane)
+        width = (steps >= self.reached[:, None]).sum(dim=1) * _STEP  # as many tiles of the map are hot enough
+        widest = torch.zeros_like(self.keypoints).scatter_reduce(0, self.plane, width, "amax")
+        found = []
+        for planes in (widest <= _SEEDS, widest > _SEEDS):
+            query = planes[self.plane].nonzero()[:, 0]
+            if len(query):
+                query = query[width[query].argsort(descending=True)]
+                found += self._candidates_on(planes.nonzero()[:, 0], query, width[query].tolist())
+        queries, tiles = map(torch.cat, zip(*found, strict=True))
+        return queries, tiles
+
+    def _candidates_on(
+        self, planes: Int64[Tensor, " q"], query: Int64[Tensor, " m"], widths: list[int]
+    ) -> Iterator[tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]]:
+        """The same for the queries on some of the maps, whose widths fall."""
+        tile = self.tile[planes, : widths[0]]
+        ranges = self.maps.tag_ranges(self.keypoints[planes], tile)
+        for part in _chunks(widths, query.device):
+            own, width = query[part], widths[part.start]
+            place = torch.searchsorted(planes, self.plane[own])
+            low, high = ([edge[:, :width].index_select(0, place) for edge in edges] for edges in ranges)
+            row, column = self._hopeful(own, low, high)
+            yield own[row], tile[place[row], column]
+
+    def _hopeful(
+        self,
+        query: Int64[Tensor, " m"],
+        low: Sequence[Float[Tensor, "m s2"]],
+        high: Sequence[Float[Tensor, "m s2"]],
+    ) -> tuple[Int64[Tensor, " c"], Int64[Tensor, " c"]]:
+        """The same, as (row of ``query``, column), among the hottest tiles, whose tags' ranges are given.
+
+        Rounding, of tags' differences as of their distance, is monotonic, so that the bounds hold to the bit.
+        """
+        plane, tag = self.plane[query], self.tag[query]
+        below, above = _differences(low, tag), _differences(high, tag)
+        nearest = [torch.maximum(a, -b).clamp_(min=0) for a, b in zip(below, above, strict=True)]
+        farthest = [torch.maximum(a.neg_(), b) for a, b in zip(below, above, strict=True)]
+        width = low[0].shape[1]
+        heat = self.heat[:, :width].index_select(0, plane)
+        upper, lower = heat - _rounded_length(nearest), heat.sub_(_rounded_length(farthest))
+        certain, best = lower.max(dim=1)
+        # Somewhere in its tile: no later than the last pixel.
+        last = self.maps.first(self.tile[plane, best]) + self.maps.steps()[-1]
+        known = torch.where(certain > self.reached[query], last, self.known[query])
+        reached = torch.maximum(certain, self.reached[query])
+        row, column = (upper >= reached[:, None]).nonzero(as_tuple=True)
+        # A tile that can only equal what is reached matters if it begins before a place that is known.
+        begins = self.maps.first(self.tile[plane[row], column])
+        needed = (upper[row, column] > reached[row]) | (begins <= known[row])
+        return row[needed], column[needed]
 
 
-def _reduce_tiles(
-    maps: Float[Tensor, "k h w *t"], side: int, reduce: Callable[[Tensor, int], Tensor]
-) -> Float[Tensor, "k h2 w2 *t"]:
-    """``reduce`` over square tiles; those at the right and at the bottom may be smaller."""
-    for dim in (1, 2):
-        count, rest = divmod(maps.shape[dim], side)
-        whole = maps.narrow(dim, 0, count * side).view(*maps.shape[:dim], count, side, *maps.shape[dim + 1 :])
-        parts = [reduce(whole, dim + 1)]
-        if rest:
-            parts.append(reduce(maps.narrow(dim, count * side, rest), dim).unsqueeze(dim))
-        maps = torch.cat(parts, dim) if rest else parts[0]
-    return maps
+def _differences(tags: Sequence[Float[Tensor, "n c"]], own: Float[Tensor, "n t"]) -> list[Tensor]:
+    """Tags less each row's own, by component."""
+    return [seen - one[:, None] for seen, one in zip(tags, own.mT, strict=True)]
 
 
-def _rounded_length(vectors: Float[Tensor, "*c t"]) -> Float[Tensor, "*c"]:
-    first, *others = vectors.square_().unbind(-1)
-    return sum(others, start=first).sqrt().round_()
+def _chunks(widths: Sequence[int], device: torch.device) -> Iterator[slice]:
+    """Parts of rows whose widths do not grow, each as much as suits the device."""
+    chunk = _CHUNK if device.type == "cpu" else _CHUNK << 6
+    start = 0
+    while start < len(widths):
+        part = slice(start, start + max(1, chunk // max(1, widths[start])))
+        yield part
+        start = part.stop
+
+
+def _rounded_length(components: Sequence[Float[Tensor, "*c"]]) -> Float[Tensor, "*c"]:
+    """Of vectors, given as their components, which are overwritten."""
+    length, *others = [part.square_() for part in components]
+    for other in others:
+        length += other
+    return length.sqrt_().round_()

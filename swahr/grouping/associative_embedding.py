@@ -7,11 +7,10 @@ the people found so far by minimum total distance between tags; a peak that fits
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 
 from swahr.grouping.munkres import munkres_pairs
@@ -19,6 +18,7 @@ from swahr.structures import Groups, Peaks
 
 Rule = Literal["gated", "official"]
 Solver = Literal["scipy", "munkres"]
+Pairs = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
 
 _DISTANCE_COST = (
     100.0  # of one unit of rounded tag distance, so that scores (at most about 1) only break ties
@@ -26,18 +26,56 @@ _DISTANCE_COST = (
 _PROHIBITIVE = 1e10  # needs float64: in float32 it would swallow the score
 
 
-@dataclass
-class _Person:
-    """A person being assembled: per keypoint (x, y, score), and the tags that make up the mean."""
+class _People:
+    """The people of one image, being assembled.
 
-    peaks: Float64[np.ndarray, "k 3"]
-    keypoint_tags: Float32[np.ndarray, "k t"]
-    tags: list[Float32[np.ndarray, " t"]] = field(default_factory=list)
+    Of the ``count`` first: per keypoint (x, y, score) and tag, and the ``number`` of tags that make up the
+    mean, in the order in which they were added.
+    """
 
-    def add(self, keypoint: int, peak: Float64[np.ndarray, " 3"], tag: Float32[np.ndarray, " t"]) -> None:
-        self.peaks[keypoint] = peak
-        self.keypoint_tags[keypoint] = tag
-        self.tags.append(tag)
+    def __init__(self, most: int, keypoints: int, tag_dimensions: int) -> None:
+        self.count = 0
+        self.peaks = np.zeros((most, keypoints, 3))
+        self.keypoint_tags = np.zeros((most, keypoints, tag_dimensions), dtype=np.float32)
+        self.tags = np.zeros_like(self.keypoint_tags)
+        self.number = np.zeros(most, dtype=np.int64)
+
+    def found(self, count: int) -> Int64[np.ndarray, " n"]:
+        """Numbers of so many new people."""
+        self.count += count
+        return np.arange(self.count - count, self.count)
+
+    def founded_with(self, tag: np.float32) -> Int64[np.ndarray, " n"]:
+        """Numbers of the people whose first tag has this first component."""
+        return np.flatnonzero(self.tags[: self.count, 0, 0] == tag)
+
+    def add(
+        self,
+        person: Int64[np.ndarray, " n"],
+        keypoint: int,
+        peaks: Float64[np.ndarray, "n 3"],
+        tags: Float32[np.ndarray, "n t"],
+    ) -> None:
+        """Give a keypoint to different people."""
+        self.peaks[person, keypoint] = peaks
+        self.keypoint_tags[person, keypoint] = tags
+        self.tags[person, self.number[person]] = tags
+        self.number[person] += 1
+
+    def means(self, count: int) -> Float32[np.ndarray, "p t"]:
+        """The first ``count`` people's mean tags."""
+        return _means(self.tags[:count], self.number[:count])
+
+    def groups(self) -> Groups:
+        """What was found, with the mean tag of each one's keypoints."""
+        peaks, tags = self.peaks[: self.count], self.keypoint_tags[: self.count]
+        present = peaks[..., 2] > 0
+        present_first = np.argsort(~present, axis=1, kind="stable")
+        tags = np.take_along_axis(tags, present_first[..., None], axis=1)
+        means = _means(tags, present.sum(axis=1))
+        return Groups(
+            positions=peaks[..., :2], scores=peaks[..., 2], present=present, tag=means.astype(np.float64)
+        )
 
 
 class AssociativeEmbedding:
@@ -112,33 +150,62 @@ class AssociativeEmbedding:
         return [self._group(*image) for image in zip(located, tags, strict=True)]
 
     def _group(self, peaks: Float64[np.ndarray, "k m 3"], tags: Float32[np.ndarray, "k m t"]) -> Groups:
-        people: list[_Person] = []
+        found = peaks[..., 2] > 0
+        people = _People(int(found.sum()), peaks.shape[0], tags.shape[2])
         for keypoint in self.grouping_indices:
-            if self.rule == "official" and self.stop_when_full and len(people) >= self.max_people:
+            if self.rule == "official" and self.stop_when_full and people.count >= self.max_people:
                 break
-            found = peaks[keypoint, :, 2] > 0
-            candidates, candidate_tags = peaks[keypoint, found], tags[keypoint, found]
-            owners = self._assign(people, candidates[:, 2], candidate_tags)
-            for peak, tag, owner in zip(candidates, candidate_tags, owners, strict=True):
-                person = owner or self._found(people, tag, peaks.shape[0])
-                person.add(keypoint, peak, tag)
-        return _as_groups(people, peaks.shape[0], tags.shape[2])
+            own = found[keypoint]
+            candidates, candidate_tags = peaks[keypoint, own], tags[keypoint, own]
+            owner = self._assign(people, candidates[:, 2], candidate_tags)
+            if self.rule == "official" and self._merges(people, candidate_tags[owner < 0, 0]):
+                self._add_in_turn(people, keypoint, owner, candidates, candidate_tags)
+            else:
+                owner[owner < 0] = people.found(int((owner < 0).sum()))
+                people.add(owner, keypoint, candidates, candidate_tags)
+        return people.groups()
 
     def _assign(
-        self, people: list[_Person], scores: Float64[np.ndarray, " c"], tags: Float32[np.ndarray, "c t"]
-    ) -> list[_Person | None]:
-        """The person each candidate joins, None where it founds one."""
-        matched = people if self.rule == "gated" else people[: self.max_people]
-        owners: list[_Person | None] = [None] * len(scores)
+        self, people: _People, scores: Float64[np.ndarray, " c"], tags: Float32[np.ndarray, "c t"]
+    ) -> Int64[np.ndarray, " c"]:
+        """The person each candidate joins, -1 where it founds one."""
+        matched = people.count if self.rule == "gated" else min(people.count, self.max_people)
+        owners = np.full(len(scores), -1)
         if not matched or not len(scores):
             return owners
-        means = _means([person.tags for person in matched])
-        distance = np.linalg.norm(tags[:, None].astype(np.float64) - means[None], axis=2)
+        distance = np.linalg.norm(tags[:, None].astype(np.float64) - people.means(matched)[None], axis=2)
         near = distance < self.tag_threshold
-        for row, column in self.solve(self._cost(distance, near, scores)):
-            if column < len(matched) and near[row, column]:
-                owners[row] = matched[column]
+        rows, columns = self.solve(self._cost(distance, near, scores))
+        joined = columns < matched
+        rows, columns = rows[joined], columns[joined]
+        joined = near[rows, columns]
+        owners[rows[joined]] = columns[joined]
         return owners
+
+    @staticmethod
+    def _merges(people: _People, tags: Float32[np.ndarray, " c"]) -> bool:
+        """Whether a founder's first tag is that of another, or of somebody's founder."""
+        founding = np.concatenate([people.tags[: people.count, 0, 0], tags])
+        return bool(len(tags)) and len(np.unique(founding)) < len(founding)
+
+    @staticmethod
+    def _add_in_turn(
+        people: _People,
+        keypoint: int,
+        owner: Int64[np.ndarray, " c"],
+        candidates: Float64[np.ndarray, "c 3"],
+        tags: Float32[np.ndarray, "c t"],
+    ) -> None:
+        """As published: whoever has the founding tag of a person becomes that one, whose mean begins anew."""
+        for i in range(len(owner)):
+            person = owner[i : i + 1]
+            if person[0] < 0:
+                person = people.founded_with(tags[i, 0])[:1]
+                if len(person):
+                    people.number[person] = 0
+                else:
+                    person = people.found(1)
+            people.add(person, keypoint, candidates[i : i + 1], tags[i : i + 1])
 
     def _cost(
         self,
@@ -153,46 +220,22 @@ class AssociativeEmbedding:
         surplus = max(0, cost.shape[0] - cost.shape[1])
         return np.pad(cost, ((0, 0), (0, surplus)), constant_values=_PROHIBITIVE)
 
-    def _found(self, people: list[_Person], tag: Float32[np.ndarray, " t"], keypoints: int) -> _Person:
-        """A person without peaks yet: a new one, or (``official``) the one with the same founding tag."""
-        if self.rule == "official":
-            for person in people:
-                if person.tags[0][0] == tag[0]:
-                    person.tags.clear()
-                    return person
-        people.append(_Person(np.zeros((keypoints, 3)), np.zeros((keypoints, len(tag)), dtype=np.float32)))
-        return people[-1]
 
-
-def _as_groups(people: list[_Person], keypoints: int, tag_dimensions: int) -> Groups:
-    peaks = np.stack([person.peaks for person in people]) if people else np.zeros((0, keypoints, 3))
-    present = peaks[..., 2] > 0
-    means = _means([list(p.keypoint_tags[own]) for p, own in zip(people, present, strict=True)])
-    return Groups(
-        positions=peaks[..., :2],
-        scores=peaks[..., 2],
-        present=present,
-        tag=np.asarray(means, dtype=np.float64).reshape(len(people), tag_dimensions),
-    )
-
-
-def _means(tags: Sequence[list[Float32[np.ndarray, " t"]]]) -> Float32[np.ndarray, "p t"]:
-    """Each person's mean tag, computed at once for those who have equally many."""
-    counts = np.array([len(own) for own in tags], dtype=np.int64)
-    means = np.empty((len(tags), len(tags[0][0])) if tags else (0, 0), dtype=np.float32)
-    for count in np.unique(counts):
-        chosen = np.flatnonzero(counts == count)
-        stacked = np.concatenate([tags[i] for i in chosen.tolist()]).reshape(len(chosen), count, -1)
-        means[chosen] = stacked.mean(axis=1)
+def _means(tags: Float32[np.ndarray, "p k t"], number: Int64[np.ndarray, " p"]) -> Float32[np.ndarray, "p t"]:
+    """The mean of each person's first ``number`` tags, computed at once for those who have equally many."""
+    means = np.empty((len(tags), tags.shape[2]), dtype=np.float32)
+    for count in np.unique(number).tolist():
+        chosen = np.flatnonzero(number == count)
+        means[chosen] = tags[chosen, :count].mean(axis=1)
     return means
 
 
-def _solve_with_scipy(cost: Float64[np.ndarray, "c p"]) -> list[tuple[int, int]]:
-    rows, columns = linear_sum_assignment(cost)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+def _solve_with_munkres(cost: Float64[np.ndarray, "c p"]) -> Pairs:
+    rows, columns = np.array(munkres_pairs(cost), dtype=np.int64).reshape(-1, 2).T
+    return rows, columns
 
 
-_SOLVERS: dict[str, Callable[[Float64[np.ndarray, "c p"]], list[tuple[int, int]]]] = {
-    "scipy": _solve_with_scipy,
-    "munkres": munkres_pairs,
+_SOLVERS: dict[str, Callable[[Float64[np.ndarray, "c p"]], Pairs]] = {
+    "scipy": linear_sum_assignment,
+    "munkres": _solve_with_munkres,
 }

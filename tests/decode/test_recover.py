@@ -62,7 +62,7 @@ def test_switched_off():
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 2**31), st.sampled_from([1, 4, 1 << 14]))
+@given(st.integers(0, 2**31), st.sampled_from([1, 40, 1 << 15]))
 def test_equals_the_slow_reference(decode_reference, seed: int, chunk: int):
     rng = np.random.default_rng(seed)
     heatmaps = rng.uniform(0, 1, (3, 8, 9)).astype(np.float32)
@@ -74,7 +74,7 @@ def test_equals_the_slow_reference(decode_reference, seed: int, chunk: int):
         positions=np.zeros((4, 3, 2)), scores=np.zeros((4, 3)), present=~missing, tag=people,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recover, "_CHUNK_TILES", chunk)
+        patch.setattr(recover, "_CHUNK", chunk)
         found = KeypointRecovery()(groups, torch.from_numpy(heatmaps), torch.from_numpy(tags))
     for person, keypoint in zip(*np.nonzero(missing), strict=True):
         x, y = decode_reference.best_place(heatmaps[keypoint], tags[keypoint], people[person])
@@ -83,8 +83,8 @@ def test_equals_the_slow_reference(decode_reference, seed: int, chunk: int):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**31), st.booleans(), st.sampled_from([(8, 1), (16, 4, 1), (32, 8, 1)]))
-def test_what_is_passed_over_could_not_be_best_ties_included(seed: int, coarse: bool, sides: tuple[int, ...]):
+@given(st.integers(0, 2**31), st.booleans(), st.sampled_from([1, 7, 512]))
+def test_what_is_passed_over_could_not_be_best_ties_included(seed: int, coarse: bool, seeds: int):
     rng = np.random.default_rng(seed)
     heatmaps = rng.uniform(-0.2, 1, (2, 45, 70)) ** 5
     tags = 2 * np.round(np.kron(rng.normal(0, 2, (2, 5, 7, 2)), np.ones((1, 9, 10, 1))))
@@ -95,7 +95,7 @@ def test_what_is_passed_over_could_not_be_best_ties_included(seed: int, coarse: 
     heatmaps, tags = heatmaps.astype(np.float32), tags.astype(np.float32)
     keypoint, wanted = rng.integers(0, 2, 20), rng.normal(0, 4, (20, 2)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recover, "_SIDES", sides)
+        patch.setattr(recover, "_SEEDS", seeds)
         places = recover._best_places(*map(torch.from_numpy, (heatmaps, tags, keypoint, wanted)))
     for k, tag, place in zip(keypoint, wanted, places.tolist(), strict=True):
         distance = np.round(np.sqrt(((tags[k] - tag) ** 2).sum(axis=2)))
