@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -26,28 +27,48 @@ from swahr.structures import Poses
 
 
 def predict(config: DictConfig) -> None:
-    """Find the people in ``config.inputs``; write ``poses.json`` and drawn pictures to ``config.output``."""
+    """Find the people in ``config.inputs``; write ``poses.json`` and drawn pictures to ``config.output``.
+
+    Files that cannot be read are passed over. Of an interrupted run what was found is in
+    ``poses.partial.json``.
+
+    Raises:
+        ValueError: some files could not be read; all others are done.
+    """
     files = expand_inputs(config.inputs)
     checkpoint = load_checkpoint(config.checkpoint)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
     folder = fresh_folder(config.output)
     found: dict[Path, tuple[tuple[int, int], Poses]] = {}
-    waiting: deque[Image] = deque()
-    progress = track(files, "finding people", console=Console(stderr=True))
-    for file, poses in zip(progress, predictor.stream(_read(files, waiting)), strict=True):
-        image, kept = waiting.popleft(), _above(poses, config.min_score)
-        found[file] = (image.shape[:2], kept)
-        if config.draw:
-            write_image(_picture(folder, file, files), draw_poses(image, kept))
+    waiting: deque[tuple[Path, Image]] = deque()
+    errors: list[str] = []
+    pictures = _pictures(folder / "pictures", files)
+    try:
+        for poses in predictor.stream(_read(files, waiting, errors)):
+            (file, image), kept = waiting.popleft(), _above(poses, config.min_score)
+            found[file] = (image.shape[:2], kept)
+            if config.draw:
+                write_image(pictures[file], draw_poses(image, kept))
+    except KeyboardInterrupt:
+        write_json(folder / "poses.partial.json", _dataset(found, checkpoint))
+        raise
     write_json(folder / "poses.json", _dataset(found, checkpoint))
+    if errors:
+        summary = f"{len(errors)} of {len(files)} files passed over, the others are in {folder}"
+        raise ValueError("\n".join([summary, *errors]))
     report({"output": str(folder), "images": len(found), "people": sum(len(p) for _, p in found.values())})
 
 
-def _read(files: list[Path], waiting: deque[Image]) -> Iterator[Image]:
+def _read(files: list[Path], waiting: deque[tuple[Path, Image]], errors: list[str]) -> Iterator[Image]:
     """The files' images, which also wait for their poses, to be drawn upon."""
-    for file in files:
-        waiting.append(read_image(file))
-        yield waiting[-1]
+    for file in track(files, "finding people", console=Console(stderr=True)):
+        try:
+            image = read_image(file)
+        except (OSError, ValueError) as error:
+            errors.append(str(error))
+            continue
+        waiting.append((file, image))
+        yield image
 
 
 def _above(poses: Poses, min_score: float) -> Poses:
@@ -56,11 +77,16 @@ def _above(poses: Poses, min_score: float) -> Poses:
     return replace(poses, **fields)
 
 
-def _picture(folder: Path, file: Path, files: list[Path]) -> Path:
-    """The drawn picture's path; files of one name from several folders are told apart by number."""
-    same_name = [other for other in files if other.stem == file.stem]
-    suffix = "" if len(same_name) == 1 else f"_{same_name.index(file) + 1}"
-    return folder / "pictures" / f"{file.stem}{suffix}.jpg"
+def _pictures(folder: Path, files: list[Path]) -> dict[Path, Path]:
+    """Each file's drawn picture; files of one name, from several folders, are told apart by number."""
+    paths: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for file in files:
+        names = itertools.chain([file.stem], (f"{file.stem}_{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
+        paths[file] = folder / f"{name}.jpg"
+    return paths
 
 
 def _dataset(found: Mapping[Path, tuple[tuple[int, int], Poses]], checkpoint: Checkpoint) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pycocotools import coco as coco_tools
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
 from swahr.cli.evaluate import evaluate
+from swahr.cli.predict import predict
 from swahr.data import CocoSource, read_image
 
 
@@ -100,6 +101,47 @@ def test_predict_writes_pictures_and_a_dataset_of_people(swahr, checkpoint, crow
     content = json.loads((folder / "poses.json").read_text())
     assert content["info"]["sha256"].keys() == {"best.safetensors"}
     assert all(person["score"] >= 0 for person in content["annotations"])
+
+
+def test_predict_passes_over_what_cannot_be_read_and_loses_nothing(swahr, checkpoint, crowds, tmp_path):
+    picture = (crowds / "images/000000000001.jpg").read_bytes()
+    for name, content in (
+        ("a/a.jpg", picture),
+        ("b/a.jpg", picture),
+        ("b/a_2.jpg", picture),
+        ("b/c.jpg", b"?"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    folder = tmp_path / "p"
+    command = ["predict", f"checkpoint={checkpoint}", tmp_path / "a", tmp_path / "b"]
+    outcome = swahr(*command, f"output={folder}")
+    assert "1 of 4 files passed over" in outcome.error
+    assert "c.jpg: expected" in outcome.error
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"a.jpg", "a_2.jpg", "a_2_2.jpg"}
+    images = json.loads((folder / "poses.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == [
+        str(tmp_path / n) for n in ("a/a.jpg", "b/a.jpg", "b/a_2.jpg")
+    ]
+
+
+def test_an_interrupted_prediction_keeps_what_was_found(checkpoint, crowds, tmp_path, monkeypatch):
+    config = compose_config(
+        "predict", [f"checkpoint={checkpoint}", f"inputs={crowds / 'images'}", f"output={tmp_path / 'p'}"]
+    )
+    drawn = []
+
+    def draw(image, poses):
+        drawn.append(image)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        return image
+
+    monkeypatch.setattr("swahr.cli.predict.draw_poses", draw)
+    with pytest.raises(KeyboardInterrupt):
+        predict(config)
+    assert not (tmp_path / "p/poses.json").exists()
+    assert len(json.loads((tmp_path / "p/poses.partial.json").read_text())["images"]) == 2
 
 
 def test_predict_leaves_out_people_below_the_score(swahr, checkpoint, crowds, tmp_path):
