@@ -7,6 +7,7 @@ from one object to the next here; `RUNTIME_FACTS` names those parameters.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +73,21 @@ def configuration_folder() -> Path:
 
 
 def create(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
-    """Call a node's ``_target_`` with its other entries (lists become tuples) and the given facts."""
+    """Call a node's ``_target_`` with its other entries (lists become tuples) and the given facts.
+
+    Raises:
+        ValueError: an entry is none of the target's settings.
+    """
     values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
     assert isinstance(values, dict)
-    target = hydra.utils.get_object(str(values.pop("_target_")))
+    name = str(values.pop("_target_"))
+    target = hydra.utils.get_object(name)
+    settings = list(inspect.signature(target).parameters)
+    if unknown := [str(value) for value in values if value not in settings]:
+        raise ValueError(
+            f"{name} has no {', '.join(unknown)}; expected some of {', '.join(settings)}. An experiment that "
+            "sets up one option of a group, such as data=synthetic_moderate, does not go with another one"
+        )
     return target(**{str(name): _plain(value) for name, value in values.items()} | facts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 
 import cv2
@@ -107,6 +108,19 @@ class PoseDataModule(LightningDataModule):
     ) -> Batch | list[LabelledImage]:
         """Move training batches; validation images stay on the CPU until they are warped."""
         return batch.to(device) if isinstance(batch, Batch) else batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How an epoch is shared out, for checkpoints."""
+        return {"processes": self._place()[1], "batch_size": self.batch_size}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Warn if the rest of an epoch is not what it was when the run stopped."""
+        if state_dict != (now := self.state_dict()):
+            warnings.warn(
+                f"the run was stopped with {state_dict} and goes on with {now}: in an epoch that has begun, some "
+                "images may come twice and others not at all; the epochs after it are not affected",
+                stacklevel=2,
+            )
 
     def _place(self) -> tuple[int, int]:
         """This process's rank, and the number of processes."""

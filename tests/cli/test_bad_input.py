@@ -25,6 +25,12 @@ def with_unknown_image(content):
     content["annotations"][0]["image_id"] = 77
 
 
+def test_an_experiment_with_data_that_it_is_not_made_for(swahr, coco_dataset, tmp_path):
+    command = ["train", "experiment=smoke", "data=custom", f"data.root={coco_dataset}"]
+    error = swahr(*command, f"output={tmp_path}/t").error
+    assert "CocoSource has no size, image_size; expected some of annotations, images" in error
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -129,7 +135,7 @@ def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, t
         ("loss=mse,sahr", "add --multirun"),
         ("model.channels=[1", "cannot read 'model.channels=[1'"),
         ("best.safetensors", "cannot read 'best.safetensors'"),
-        ("+model.depth=3", "unexpected keyword argument 'depth'"),
+        ("+model.depth=3", "HigherHRNet has no depth"),
         ("experiment=smoke model.channels=[8,16]", "channels"),
         ("experiment=smoke trainer.accelerator=gpu", "gpu"),
     ],

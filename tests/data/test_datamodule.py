@@ -159,3 +159,10 @@ def test_resumed_run_sees_what_an_uninterrupted_one_sees(
         _fit(broken, make_module(workers), tmp_path)
     resumed = _fit(_Recorder(), make_module(workers), tmp_path, tmp_path / "interrupted.ckpt")
     assert broken.seen + resumed == whole
+
+
+def test_going_on_with_other_shares_is_said(make_module: Callable[..., PoseDataModule]) -> None:
+    stopped = make_module().state_dict()
+    make_module().load_state_dict(stopped)
+    with pytest.warns(UserWarning, match="some images may come twice"):
+        make_module(batch_size=2).load_state_dict(stopped)
