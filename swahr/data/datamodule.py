@@ -117,8 +117,8 @@ class PoseDataModule(LightningDataModule):
         """Warn if the rest of an epoch is not what it was when the run stopped."""
         if state_dict != (now := self.state_dict()):
             warnings.warn(
-                f"the run was stopped with {state_dict} and goes on with {now}: in an epoch that has begun, some "
-                "images may come twice and others not at all; the epochs after it are not affected",
+                f"the run was stopped with {state_dict} and goes on with {now}: in an epoch that has begun, "
+                "some images may come twice and others not at all; the epochs after it are not affected",
                 stacklevel=2,
             )
 
