@@ -24,7 +24,7 @@ from swahr.geometry import Alignment
 from swahr.grouping import AssociativeEmbedding, PeakExtractor
 from swahr.grouping.associative_embedding import Rule, Solver
 from swahr.skeleton import Skeleton
-from swahr.structures import ABSENT, DenseMaps, Groups, Poses
+from swahr.structures import ABSENT, DenseMaps, Groups, Peaks, Poses
 from swahr.target.pixels import Centre
 
 _SIGMA = 2.0  # of the taught Gaussians
