@@ -1,6 +1,5 @@
 """Files of other projects: every key accounted for, nothing executed."""
 
-import json
 import pickle
 from pathlib import Path
 
@@ -71,10 +70,10 @@ def test_an_imagenet_backbone_leaves_the_heads_alone(network) -> None:
     [("higherhrnet_w32_512_coco", "w32", 17), ("higherhrnet_w48_640_crowdpose", "w48", 14)],
 )
 def test_names_map_completely_in_both_directions(
-    golden_dir: Path, configured_network, layout, prefix, file, preset, num_keypoints
+    golden_json, configured_network, layout, prefix, file, preset, num_keypoints
 ) -> None:
     """mmpose 0.x and timm keep the official names behind a prefix, or drop what they have not."""
-    facts = json.loads((golden_dir / f"a_keys_{file}.json").read_text())["state_dict"]
+    facts = golden_json(f"a_keys_{file}.json")["state_dict"]
     heads = ("deconv_layers.", "final_layers.")
     theirs = {
         prefix[key.startswith(heads)] + key: shape
