@@ -80,6 +80,8 @@ def test_golden_matches_of_the_official_rule(golden, case: str, solver: str):
     assert (groups.present == (expected[..., 2] > 0)).all()
     assert (groups.positions[groups.present] - 0.5 == expected[groups.present][:, :2]).all()
     assert (groups.scores == expected[..., 2]).all()
+    for tag, tags, present in zip(groups.tag, expected[..., 3:], groups.present, strict=True):
+        np.testing.assert_allclose(tag, tags[present].mean(axis=0), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("case", "people"), [("p35_over_max", 35), ("p30_t1", 30), ("p5_t2", 5), ("p0", 0)])
