@@ -75,13 +75,20 @@ def run(network: HigherHRNet, about: dict[str, Any], image: np.ndarray) -> tuple
     return maps, decode(maps)[0]
 
 
+def check_heat(maps: DenseMaps, golden: Any, case: str) -> None:
+    """Least, greatest, mean and standard deviation of every map."""
+    heat = maps.heatmaps[0].flatten(1)
+    found = torch.stack([heat.amin(1), heat.amax(1), heat.mean(1), heat.std(1, correction=0)], dim=1)
+    np.testing.assert_allclose(found, golden[f"{case}/heat_stats"], rtol=0, atol=1e-5)
+
+
 def check_poses(maps: DenseMaps, poses: Poses, golden: Any, case: str) -> None:
     """Every final coordinate, but one where two pixels are so nearly equal that single precision decides."""
     expected = golden[f"{case}/final"]
     assert len(poses) == len(expected)
     assert (poses.present == (expected[..., 2] > 0)).all()
     np.testing.assert_allclose(poses.scores, expected[..., 2], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(poses.score, golden[f"{case}/scores"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(poses.score, golden[f"{case}/scores"], rtol=0, atol=1e-6)
     official = POINT_FROM_INDEX.apply(expected[..., :2])
     other = poses.present & (np.abs(poses.keypoints - official).max(axis=2, initial=0) > 1e-2)
     assert other.sum() <= 1
@@ -108,27 +115,28 @@ def test_from_the_official_inputs(
 
     maps, poses = run(network(case), about, np.zeros((*IMAGES[image_id], 3), np.uint8))
 
+    check_heat(maps, golden, case)
     for found, name in ((maps.heatmaps[0], "heat_block_mean"), (maps.tags[0, ..., 0], "tag_block_mean_ch0")):
-        np.testing.assert_allclose(F.avg_pool2d(found, 16).numpy(), golden[f"{case}/{name}"], atol=1e-5)
+        np.testing.assert_allclose(F.avg_pool2d(found, 16), golden[f"{case}/{name}"], rtol=0, atol=1e-5)
     assert maps.tags.shape[-1] == (2 if about["flip"] else 1)
     check_poses(maps, poses, golden, case)
 
 
 def test_every_pixel_of_the_maps(network, golden_dir: Path, golden_arrays, golden_json, monkeypatch) -> None:
-    """Of the one case whose maps were stored whole, in half precision."""
+    """Of the one case whose maps were stored whole, in half precision: beyond its rounding they agree."""
     case, golden = "in128_s1_p2i/000000197388", golden_arrays("f_pipeline_cv4.npz")
     warped = cv2.imread(str(golden_dir / "f_input_in256_ms_p2i_000000197388_s0.5.png"))[..., ::-1]
     monkeypatch.setattr(inputs_module, "warp_image", lambda image, frame, size: np.ascontiguousarray(warped))
     about = golden_json("f_pipeline_cv4.json")["cases"][case]
     maps, _ = run(network(case), about, np.zeros((392, 640, 3), np.uint8))
-    np.testing.assert_allclose(maps.heatmaps[0], golden[f"{case}/heat_f16"], rtol=0, atol=1e-3)
-    np.testing.assert_allclose(maps.tags[0], golden[f"{case}/tag_f16"], rtol=1e-3, atol=1e-3)
+    for found, name in ((maps.heatmaps[0], "heat_f16"), (maps.tags[0], "tag_f16")):
+        stored = golden[f"{case}/{name}"].astype(np.float32)
+        np.testing.assert_allclose(found, stored, rtol=2**-11, atol=1e-5)
 
 
 @pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="OpenCV 4 warps images otherwise")
-@pytest.mark.parametrize(
-    ("settings", "image_id"), [("in512_s1_p2i", "000000000785"), ("in256_ms_p2i", "000000197388")]
-)
+@pytest.mark.parametrize("image_id", IMAGES)
+@pytest.mark.parametrize("settings", [*SETTINGS, "in512_s1_p2i"])
 def test_from_photographs(
     network, shared_data: Path, golden_arrays, golden_json, settings: str, image_id: str
 ) -> None:
@@ -137,7 +145,5 @@ def test_from_photographs(
     photograph = cv2.imread(str(shared_data / "coco" / "val2017" / f"{image_id}.jpg"))[..., ::-1]
     about = golden_json("f_pipeline_cv5.json")["cases"][case]
     maps, poses = run(network(case), about, np.ascontiguousarray(photograph))
-    heat = maps.heatmaps[0].flatten(1)
-    found = torch.stack([heat.amin(1), heat.amax(1), heat.mean(1)], dim=1)
-    np.testing.assert_allclose(found, golden[f"{case}/heat_stats"][:, :3], rtol=0, atol=1e-4)
+    check_heat(maps, golden, case)
     check_poses(maps, poses, golden, case)
