@@ -96,6 +96,12 @@ def test_a_corrected_experiment_differs_by_its_corrections_only(name):
     assert corrected["aggregate"] == official["aggregate"] | {"project": False, "alignment": "centre"}
     assert corrected["loss"] == official["loss"] | {"scale_target": "exact"}
     assert corrected["decode"]["refine"] == official["decode"]["refine"] | {"method": "dark"}
+    confident = {"threshold": "${grouping.peaks.threshold}"}  # nothing is made up
+    assert corrected["decode"]["recover"] == official["decode"]["recover"] | confident
+    assert corrected["grouping"] == {
+        "peaks": official["grouping"]["peaks"] | {"plateaus": "one"},
+        "groups": official["grouping"]["groups"] | {"rule": "gated", "solver": "scipy"},
+    }
 
 
 def test_a_correction_is_taken_back_by_one_option():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,14 @@ def test_golden_matches_of_the_official_rule(golden, case: str, solver: str):
 @pytest.mark.parametrize(("case", "people"), [("p35_over_max", 35), ("p30_t1", 30), ("p5_t2", 5), ("p0", 0)])
 def test_gated_finds_as_many_people_as_there_are(golden, case: str, people: int):
     assert len(golden_groups(golden, case)) == people
+
+
+@pytest.mark.parametrize(("name", "people"), [("official", 156), ("gated", 35)])
+def test_what_the_shipped_files_make_of_thirty_five_people(golden, repository, name: str, people: int):
+    """The official figure is the official code's own."""
+    values = yaml.safe_load((repository / "conf" / "grouping" / f"{name}.yaml").read_text(encoding="utf-8"))
+    settings = {key: values["groups"][key] for key in ("rule", "solver", "tag_threshold", "max_people")}
+    assert len(golden_groups(golden, "p35_over_max", **settings)) == people
 
 
 def test_thirty_five_people_in_thirty_five_out():
