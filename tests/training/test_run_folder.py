@@ -43,6 +43,22 @@ def test_both_checkpoints_hold_the_averaged_weights(make_run, tmp_path):
     assert best.stamp["seed"] == 0
 
 
+def test_the_best_weights_are_those_of_the_highest_ap_not_the_last(make_run, tmp_path):
+    run = make_run(tmp_path, "trainer.max_epochs=3", "training.ema_decay=null")
+    measured = [0.3, 0.5, 0.4]
+    seen = []
+
+    def evaluate(_):
+        seen.append({name: value.clone() for name, value in run.module.network.state_dict().items()})
+        return {"AP": measured[len(seen) - 1]}
+
+    run.module.evaluate = evaluate
+    run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
+    best = load_checkpoint(tmp_path / "best.safetensors").weights
+    same = [all(torch.equal(best[name], value) for name, value in weights.items()) for weights in seen]
+    assert same == [False, True, False]
+
+
 def test_checkpoint_of_another_architecture_or_skeleton_is_refused(make_run, tmp_path):
     run = make_run(tmp_path)
     run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
