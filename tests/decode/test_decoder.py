@@ -37,6 +37,10 @@ def maps_of(heatmaps: np.ndarray, tags: np.ndarray, *frames: Affine) -> DenseMap
     return DenseMaps(torch.from_numpy(heatmaps), torch.from_numpy(tags), None, frames)
 
 
+def test_no_golden_case_is_left_out(golden_json):
+    assert sorted(CASES) == sorted(golden_json("d_group.json"))
+
+
 @pytest.mark.parametrize("solver", ["munkres", "scipy"])
 @pytest.mark.parametrize("case", CASES)
 def test_golden_poses_of_the_official_decoding(golden_arrays, golden_json, case: str, solver: str):

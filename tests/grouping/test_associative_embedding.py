@@ -68,6 +68,10 @@ def golden_groups(golden, case: str, **settings) -> Groups:
     return group(peaks)[0]
 
 
+def test_no_golden_case_is_left_out(golden):
+    assert sorted([*EXACT, *TIED]) == sorted(golden[1])
+
+
 @pytest.mark.parametrize("solver", ["scipy", "munkres"])
 @pytest.mark.parametrize("case", [*EXACT, *TIED])
 def test_golden_matches_of_the_official_rule(golden, case: str, solver: str):

@@ -100,6 +100,10 @@ def test_equals_the_slow_reference(seed: int, window: int, h: int, w: int):
             assert found == expected
 
 
+def test_no_golden_case_is_left_out(golden_json):
+    assert sorted(GOLDEN) == sorted(golden_json("d_group.json"))
+
+
 @pytest.mark.parametrize("case", GOLDEN)
 def test_golden_peaks(golden_arrays, golden_json, case: str):
     golden = golden_arrays("d_group.npz")
