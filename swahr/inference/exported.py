@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from swahr.aggregate import Aggregator, Inputs
-from swahr.inference.export import INPUT
+from swahr.inference.export import INPUT, OUTPUTS
 from swahr.inference.torch_network import Precision
 from swahr.structures import DenseMaps, Peaks
 
@@ -72,10 +72,13 @@ def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
         "PERFORMANCE_HINT": "LATENCY",
     }
     model = openvino.Core().compile_model(path, "CPU", settings)
-    names = [output.any_name for output in model.outputs]
+    # OpenVINO gives an output several names where nothing is computed on the way to it: the file's is among them.
+    known = set().union(*(output.names for output in model.outputs))
+    names = [name for name in OUTPUTS if name in known]
 
     def run(images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
-        return _named(names, list(model(images.numpy()).values()))
+        found = model(images.numpy())
+        return _named(names, [found[name] for name in names])
 
     return run
 

@@ -39,10 +39,12 @@ def export(folder: Path, network: HigherHRNet, aggregate: Aggregator) -> Path:
 
 
 @pytest.mark.parametrize(("backend", "precision"), PRECISIONS)
-@pytest.mark.parametrize("project", [False, True])
-def test_maps_and_peaks_are_those_of_pytorch_at_any_size(make_network, tmp_path, backend, precision, project):
+@pytest.mark.parametrize(("flip", "project"), [(True, False), (True, True), (False, False)])
+def test_maps_and_peaks_are_those_of_pytorch_at_any_size(
+    make_network, tmp_path, backend, precision, flip, project
+):
     needs(backend)
-    network, aggregate = make_network(), Aggregator(COCO.flip_permutation, project=project)
+    network, aggregate = make_network(), Aggregator(COCO.flip_permutation, flip=flip, project=project)
     run = open_exported(export(tmp_path, network, aggregate), backend=backend, precision=precision)
     for size in [(1, 64, 96), (2, 96, 64)]:
         images = torch.randint(0, 255, (size[0], 3, *size[1:]), dtype=torch.uint8)
