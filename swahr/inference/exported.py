@@ -72,7 +72,7 @@ def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
         "PERFORMANCE_HINT": "LATENCY",
     }
     model = openvino.Core().compile_model(path, "CPU", settings)
-    # OpenVINO gives an output several names where nothing is computed on the way to it: the file's is among them.
+    # Where the last step computes nothing, OpenVINO gives an output several names, the file's among them.
     known = set().union(*(output.names for output in model.outputs))
     names = [name for name in OUTPUTS if name in known]
 
