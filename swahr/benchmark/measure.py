@@ -23,7 +23,8 @@ class Case:
         people: how many people are in it.
         variants: by name; the first is ours, and ratios are times as large as its.
         compare: called with the results of ours and of ``plain``; raises ValueError where they differ.
-        notes: more columns, such as the peak memory.
+        notes: what else is known of ours, such as the peak memory.
+        work: what a call does, by unit, such as images; becomes a rate of each variant.
     """
 
     section: str
@@ -32,6 +33,7 @@ class Case:
     variants: Mapping[str, Action]
     compare: Callable[[Any, Any], None] | None = None
     notes: Mapping[str, float] = field(default_factory=dict)
+    work: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,9 @@ def _row(case: Case, variant: str, times: Mapping[str, list[float]]) -> Row:
     own, ours = times[variant], next(iter(times.values()))
     low, median, high = _quartiles(own)
     ratio_low, ratio, ratio_high = _quartiles([a / b for a, b in zip(own, ours, strict=True)])
+    notes = {f"{unit}/s": amount / median * 1000 for unit, amount in case.work.items()}
+    if own is ours:
+        notes |= case.notes
     return Row(
         section=case.section,
         name=case.name,
@@ -111,7 +116,7 @@ def _row(case: Case, variant: str, times: Mapping[str, list[float]]) -> Row:
         ratio=ratio,
         ratio_low=ratio_low,
         ratio_high=ratio_high,
-        notes="; ".join(f"{name} {value:.3g}" for name, value in case.notes.items()),
+        notes="; ".join(f"{name} {value:.3g}" for name, value in notes.items()),
     )
 
 

@@ -52,7 +52,7 @@ def _table(rows: Sequence[Row]) -> str:
     lines += [
         (
             row.name,
-            str(row.people),
+            str(row.people or ""),
             row.variant,
             _spread(row.median_ms, row.low_ms, row.high_ms),
             "1"

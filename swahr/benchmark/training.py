@@ -31,7 +31,7 @@ def target_cases(config: DictConfig, people: Sequence[int], device: torch.device
     encode: TargetEncoder = create(config.target, strides=_STRIDES)
     size = (config.train_size, config.train_size)
     for count in people:
-        batch = _batch(config, count, images=1, device=device)
+        batch = training_batch(config, count, images=1, device=device)
 
         def loop(batch: Batch = batch) -> list[Any]:
             at, seen = batch.keypoints.cpu().numpy(), batch.visibility.cpu().numpy()
@@ -55,28 +55,21 @@ def _compare_targets(ours: Targets, plain: list[Any]) -> None:
 
 
 def loss_cases(config: DictConfig, people: Sequence[int], device: torch.device) -> Iterator[Case]:
-    """The tag loss and all losses, forward and backward, and the whole training step they are part of."""
+    """The tag loss and all losses, forward and backward."""
     criterion: Criterion = create(config.loss)
     network = build_network(config.model, COCO, criterion).to(device).train()
     encode: TargetEncoder = create(config.target, strides=network.strides)
     for count in people:
-        batch = _batch(config, count, images=config.train_images, device=device)
+        batch = training_batch(config, count, images=config.train_images, device=device)
         targets = encode(batch)
         with torch.no_grad():
             output = network(batch.images)
         name = f"{config.train_images} images of {config.train_size}x{config.train_size}"
-        yield _tag_case(name, count, output, targets)
-        yield _losses_case(name, count, output, targets, criterion)
-
-        def step(batch: Batch = batch, targets: Targets = targets) -> None:
-            network.zero_grad()
-            _total(criterion(network(batch.images), targets)).backward()  # type: ignore[no-untyped-call]
-
-        ours = _losses(output, targets, criterion)
-        yield Case("training step", name, count, {"ours": ours, "whole step": step})
+        yield _tag_case(name, count, output, targets, with_plain=count <= config.plain_people)
+        yield _losses_case(name, count, output, targets, criterion, with_plain=count <= config.plain_people)
 
 
-def _tag_case(name: str, people: int, output: NetworkOutput, targets: Targets) -> Case:
+def _tag_case(name: str, people: int, output: NetworkOutput, targets: Targets, *, with_plain: bool) -> Case:
     assert output[0].tags is not None
     tags, index = output[0].tags.detach(), targets.tag_index
     plain = load_plain("training").associative_embedding
@@ -86,12 +79,20 @@ def _tag_case(name: str, people: int, output: NetworkOutput, targets: Targets) -
         total = torch.stack(tuple(loss(leaf, index))).sum()
         return total.detach(), list(torch.autograd.grad(total, [leaf]))
 
-    variants = {"ours": lambda: run(associative_embedding), "plain": lambda: run(plain)}
+    variants = {"ours": lambda: run(associative_embedding)}
+    if with_plain:
+        variants["plain"] = lambda: run(plain)
     return Case("losses", f"associative embedding, {name}", people, variants, _compare_losses)
 
 
 def _losses_case(
-    name: str, people: int, output: NetworkOutput, targets: Targets, criterion: Criterion
+    name: str,
+    people: int,
+    output: NetworkOutput,
+    targets: Targets,
+    criterion: Criterion,
+    *,
+    with_plain: bool,
 ) -> Case:
     plain = load_plain("training")
 
@@ -107,20 +108,21 @@ def _losses_case(
 
     faithful = (criterion.scale_target, criterion.weight) == ("taylor", "derived")
     variants = {"ours": _losses(output, targets, criterion)}
-    if faithful:
-        variants["plain"] = lambda: _with_gradients(output, loop)
+    if faithful and with_plain:
+        variants["plain"] = lambda: with_gradients(output, loop)
     return Case("losses", f"all, {name}", people, variants, _compare_losses)
 
 
 def _losses(output: NetworkOutput, targets: Targets, criterion: Criterion) -> Callable[[], Losses]:
-    return lambda: _with_gradients(output, lambda maps: _total(criterion(maps, targets)))
+    return lambda: with_gradients(output, lambda maps: total_loss(criterion(maps, targets)))
 
 
-def _total(terms: dict[str, Tensor]) -> Tensor:
+def total_loss(terms: dict[str, Tensor]) -> Tensor:
+    """What is trained: the sum of the terms' means over the batch."""
     return torch.stack([term.mean() for term in terms.values()]).sum()
 
 
-def _with_gradients(output: NetworkOutput, loss: Callable[[NetworkOutput], Tensor]) -> Losses:
+def with_gradients(output: NetworkOutput, loss: Callable[[NetworkOutput], Tensor]) -> Losses:
     """A loss, and its gradients with respect to every map."""
     leaves: list[Tensor] = []
 
@@ -146,7 +148,8 @@ def _compare_losses(ours: Losses, plain: Losses) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)
 
 
-def _batch(config: DictConfig, people: int, *, images: int, device: torch.device) -> Batch:
+def training_batch(config: DictConfig, people: int, *, images: int, device: torch.device) -> Batch:
+    """A batch of ``config.train_size``."""
     return crowd_batch(
         people,
         images=images,

@@ -2,19 +2,25 @@
 
 import csv
 import json
+import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
 from swahr.benchmark.crowd import crowd_batch, crowd_maps
-from swahr.benchmark.measure import Case, measure
+from swahr.benchmark.measure import Case, Row, measure
 from swahr.benchmark.memory import peak_bytes
+from swahr.benchmark.networks import can_compile
 from swahr.benchmark.report import renew_page, write_csv
+from swahr.benchmark.step import step_cases
+from swahr.benchmark.synchronisation import waits
 from swahr.cli.benchmark import benchmark
 from swahr.cli.command import compose_config
 
 CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def differ(ours: int, plain: int) -> None:
@@ -22,7 +28,8 @@ def differ(ours: int, plain: int) -> None:
 
 
 def case(ours, plain) -> Case:
-    return Case("things", "counting", 3, {"ours": ours, "plain": plain}, differ, {"peak": 1.5})
+    variants = {"ours": ours, "plain": plain}
+    return Case("things", "counting", 3, variants, differ, notes={"peak": 1.5}, work={"images": 6})
 
 
 def test_no_time_where_results_differ():
@@ -40,6 +47,10 @@ def test_variants_take_turns_and_ratios_are_of_one_round():
     assert [row.rounds for row in rows] == [4, 4]
     assert (rows[0].ratio_low, rows[0].ratio, rows[0].ratio_high) == (1, 1, 1)
     assert rows[1].ratio_low <= rows[1].ratio <= rows[1].ratio_high
+    assert [set(re.findall(r"[a-z/]+(?= )", row.notes)) for row in rows] == [
+        {"images/s", "peak"},
+        {"images/s"},
+    ]
     assert rows[0].low_ms <= rows[0].median_ms <= rows[0].high_ms
 
 
@@ -84,13 +95,59 @@ def test_crowds_depend_on_the_seed_only():
     assert (batch.keypoints < 32).all()
 
 
+SMALL = [
+    "people=[3]", "rounds=1", "decode_size=[96,128]", "train_size=64", "train_images=2",
+    "evaluation_images=20", "model@forward.model=tiny", "forward.size=64", "forward.compile=[]",
+    "model@step.models.w32=tiny", "end_to_end.images=4", "end_to_end.size=128",
+]  # fmt: skip
+
+
+def run(folder: Path, *sections: str) -> list[Row]:
+    chosen = f"sections=[{','.join(sections)}]"
+    return benchmark(compose_config("benchmark", [*SMALL, chosen, f"output={folder}"]))
+
+
 def test_every_section_equals_its_plain_version(tmp_path: Path):
-    folder = tmp_path / "run"
-    small = ["people=[3]", "rounds=1", "decode_size=[96,128]", "train_size=64", "train_images=2"]
-    rows = benchmark(compose_config("benchmark", [*small, f"output={folder}"]))
+    rows = run(tmp_path / "run", "limits", "decode", "targets", "losses", "step", "evaluation")
     compared = {row.section for row in rows if row.variant == "plain"}
-    assert compared == {"decode", "targets", "losses"}
-    assert {path.name for path in folder.iterdir()} == {"benchmark.csv", "benchmark.json", "benchmark.png"}
+    assert compared == {"decode", "targets", "losses", "evaluation"}
+    assert {row.section for row in rows} == compared | {"limits", "decode steps", "training step"}
+    files = {path.name for path in (tmp_path / "run").iterdir()}
+    assert files == {"benchmark.csv", "benchmark.json", "benchmark.png"}
+
+
+@pytest.mark.usefixtures("untyped")  # sizes are tensors while a network is exported
+def test_every_backend_equals_the_plain_module(tmp_path: Path):
+    rows = run(tmp_path / "run", "forward", "end_to_end")
+    names = {row.name.split(",")[0] for row in rows if row.variant == "plain"}
+    backends = {f"{name} fp32" for name in ("onnxruntime", "openvino") if find_spec(name)}
+    expected = {"PyTorch fp32", "PyTorch bf16"} | (backends if find_spec("onnx") else set())
+    assert names - {"openvino bf16"} == expected
+
+
+def test_backends_that_are_not_installed_are_left_out(tmp_path: Path, monkeypatch, caplog):
+    monkeypatch.setattr("swahr.benchmark.networks.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    rows = run(tmp_path / "run", "forward")
+    assert all(row.name.startswith("PyTorch") for row in rows)
+    assert "pip install 'swahr[onnx,openvino]'" in caplog.text
+    assert not can_compile()
+    assert "no C++ compiler" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_training_step_never_waits_for_the_gpu():
+    config = compose_config("benchmark", SMALL)
+    step = next(step_cases(config, [], DEVICE)).variants["ours"]
+    step()  # the first makes what is kept
+    assert waits(step, DEVICE) == {}
+
+
+def test_waiting_is_seen():
+    value = torch.ones(3, device=DEVICE)
+    found = waits(lambda: (value.sum().item(), value.nonzero()), DEVICE)
+    assert found["aten::_local_scalar_dense"] == 1
+    assert found["aten::nonzero"] == 1
 
 
 def test_an_unknown_section(tmp_path: Path):
