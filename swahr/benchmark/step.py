@@ -11,13 +11,12 @@ from torch import Tensor
 
 from swahr.benchmark.measure import Case
 from swahr.benchmark.memory import peak_bytes
-from swahr.benchmark.networks import can_compile
+from swahr.benchmark.networks import can_compile, untrained_network
 from swahr.benchmark.synchronisation import waits
 from swahr.benchmark.training import total_loss, training_batch, with_gradients
-from swahr.build import build_network, create
+from swahr.build import create
 from swahr.loss import Criterion
 from swahr.model import HigherHRNet
-from swahr.skeleton import COCO
 from swahr.structures import Batch
 from swahr.target import TargetEncoder
 from swahr.training import prepare_network
@@ -28,14 +27,14 @@ def step_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> It
     criterion: Criterion = create(config.loss)
     batch = training_batch(config, config.step.people, images=config.train_images, device=device)
     for name, model in config.step.models.items():
-        networks = {"ours": _network(model, criterion, device, compiled=False)}
+        networks = {"ours": _network(config, model, device, compiled=False)}
         if config.step.compile and can_compile():
-            networks["compiled"] = _network(model, criterion, device, compiled=True)
+            networks["compiled"] = _network(config, model, device, compiled=True)
         yield _case(config, str(name), networks, criterion, batch)
 
 
-def _network(model: DictConfig, criterion: Criterion, device: torch.device, *, compiled: bool) -> HigherHRNet:
-    network = build_network(model, COCO, criterion).to(device).train()
+def _network(config: DictConfig, model: DictConfig, device: torch.device, *, compiled: bool) -> HigherHRNet:
+    network = untrained_network(config, model, device).train()
     return prepare_network(network, channels_last=True, compile=compiled, activation_checkpointing=False)
 
 
