@@ -25,7 +25,7 @@ from swahr.training import prepare_network
 def step_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> Iterator[Case]:
     """Targets, forward, losses and backward with each of ``config.step.models``; then the losses alone."""
     criterion: Criterion = create(config.loss)
-    batch = training_batch(config, config.step.people, images=config.train_images, device=device)
+    batch = training_batch(config, config.step.people, images=config.step.images, device=device)
     for name, model in config.step.models.items():
         networks = {"ours": _network(config, model, device, compiled=False)}
         if config.step.compile and can_compile():
