@@ -53,15 +53,12 @@ class PoseModule(LightningModule):
         self.optimiser = optimiser
         self.batch_size = batch_size
         self.validation_poses: dict[int, Poses] = {}
+        self._check_finite: Callable[[], None] = lambda: None
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The sum of the loss terms' means over the batch.
-
-        Raises:
-            FloatingPointError: a term is not finite; the message names the terms and the images.
-        """
+        """The sum of the loss terms' means over the batch."""
         terms = self.criterion(self.network(batch.images), self.encode_targets(batch))
-        _check_finite(terms, batch)
+        self._check_finite = _finite_check(terms, batch)
         means = {name: values.mean() for name, values in terms.items()}
         loss = torch.stack(list(means.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in means.items()}
@@ -70,6 +67,14 @@ class PoseModule(LightningModule):
             "train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch)
         )
         return loss
+
+    def on_after_backward(self) -> None:
+        """See that the loss was finite: now, when a GPU has all of the backward pass to be busy with.
+
+        Raises:
+            FloatingPointError: a term was not; the message names the terms and the images.
+        """
+        self._check_finite()
 
     def validation_step(self, images: Sequence[LabelledImage], _: int) -> None:
         """Find the people in some validation images."""
@@ -108,14 +113,29 @@ class PoseModule(LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _check_finite(terms: LossTerms, batch: Batch) -> None:
-    values = torch.stack([value.detach() for value in terms.values()])
-    finite = torch.isfinite(values)
-    if bool(finite.all()):
+def _finite_check(terms: LossTerms, batch: Batch) -> Callable[[], None]:
+    """Start to fetch which values are finite, and return what waits for them and looks."""
+    finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()]))
+    fetched = finite.to("cpu", non_blocking=finite.is_cuda)
+    arrived = torch.cuda.Event() if finite.is_cuda else None  # type: ignore[no-untyped-call]
+    if arrived is not None:
+        arrived.record()
+
+    names, image_ids = list(terms), batch.image_ids  # and no more is kept until the next step
+
+    def check() -> None:
+        if arrived is not None:
+            arrived.synchronize()
+        _raise_unless_finite(fetched, names, image_ids)
+
+    return check
+
+
+def _raise_unless_finite(finite: Tensor, terms: Sequence[str], image_ids: Sequence[int]) -> None:
+    if finite.all():
         return
-    bad = finite.logical_not().cpu()
-    names = [name for name, row in zip(terms, bad, strict=True) if row.any()]
-    images = [image_id for image_id, column in zip(batch.image_ids, bad.T, strict=True) if column.any()]
+    names = [name for name, row in zip(terms, finite, strict=True) if not row.all()]
+    images = [image_id for image_id, column in zip(image_ids, finite.T, strict=True) if not column.all()]
     raise FloatingPointError(
         f"the loss terms {names} are not finite for the images with ids {images}; training stopped "
         "before the weights were touched. Look at these images (`swahr show`), lower "
