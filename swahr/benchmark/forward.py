@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from swahr.aggregate import Aggregator
-from swahr.benchmark.measure import Case
+from swahr.benchmark.measure import Action, Case
 from swahr.benchmark.networks import can_compile, exported_networks, untrained_network
 from swahr.grouping import PeakExtractor
 from swahr.inference import TorchNetwork
@@ -27,30 +27,17 @@ _TOLERANCE_OF_TF32 = 1e-2  # to which a GPU's convolutions round float32
 def forward_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> Iterator[Case]:
     """One image through ``config.forward.model``, strides merged; exported networks also find the peaks.
 
-    Compilers and backends that are not installed are left out, and all exported networks on a GPU.
+    Compilers and backends that are not installed are left out, and all exported networks on a GPU. Of other
+    sizes and batches, ``config.forward.others``, the plain network and bfloat16 in PyTorch are timed.
     """
     network = untrained_network(config, config.forward.model, device)
     aggregate = Aggregator(COCO.flip_permutation, flip=False)
-    side = config.forward.size
-    images = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, device=device)
-    plain = partial(_plain, aggregate, network, images)
-    with FlopCounterMode(display=False) as counter:
-        plain()
-    work = {"images": 1, "GFLOP": counter.get_total_flops() / 1e9}
-
-    def case(name: str, precision: str, ours: Any) -> Case:
-        what = f"{name}, one image of {side}x{side}"
-        rounded = device.type == "cuda" and precision == "fp32"
-        compare = partial(_compare, tolerance=_TOLERANCE_OF_TF32 if rounded else _TOLERANCE[precision])
-        return Case("forward", what, 0, {"ours": ours, "plain": plain}, compare, work=work)
-
+    images = _noise(1, config.forward.size, device)
+    case = partial(_case, aggregate, network)
     ways: list[tuple[str, dict[str, Any]]] = [
-        (
-            f"PyTorch {precision}{'' if last else ', channels first'}",
-            {"precision": precision, "channels_last": last},
-        )
+        (f"PyTorch {precision}{way}", {"precision": precision, "channels_last": not way})
         for precision in ("fp32", "bf16")
-        for last in (True, False)
+        for way in ("", ", channels first")
     ]
     if config.forward.compile and can_compile():
         ways += [
@@ -59,11 +46,37 @@ def forward_cases(config: DictConfig, _: Sequence[int], device: torch.device) ->
         ]
     for name, way in ways:
         prepared = TorchNetwork(network, device=device, **way)
-        yield case(name, way["precision"], partial(aggregate.look, prepared, images))
+        yield case(images, name, way["precision"], partial(aggregate.look, prepared, images))
     if device.type == "cpu":
         with exported_networks(network, aggregate, PeakExtractor()) as exported:
             for (backend, precision), run in exported.items():
-                yield case(f"{backend} {precision}", precision, partial(run, images))
+                yield case(images, f"{backend} {precision}", precision, partial(run, images))
+    prepared = TorchNetwork(network, device=device, precision="bf16")
+    for count, side in config.forward.others:
+        images = _noise(count, side, device)
+        yield case(images, "PyTorch bf16", "bf16", partial(aggregate.look, prepared, images))
+
+
+def _noise(count: int, side: int, device: torch.device) -> Tensor:
+    return torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, device=device)
+
+
+def _case(
+    aggregate: Aggregator, network: HigherHRNet, images: Tensor, name: str, precision: str, ours: Action
+) -> Case:
+    plain = partial(_plain, aggregate, network, images)
+    with FlopCounterMode(display=False) as counter:
+        plain()
+    count, _, h, w = images.shape
+    rounded = images.is_cuda and precision == "fp32"
+    return Case(
+        section="forward",
+        name=f"{name}, {count} of {h}x{w}",
+        people=0,
+        variants={"ours": ours, "plain": plain},
+        compare=partial(_compare, tolerance=_TOLERANCE_OF_TF32 if rounded else _TOLERANCE[precision]),
+        work={"images": count, "GFLOP": counter.get_total_flops() / 1e9},
+    )
 
 
 def _plain(aggregate: Aggregator, network: HigherHRNet, images: Tensor) -> DenseMaps:

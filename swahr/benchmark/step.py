@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from itertools import product
 
 import torch
 from omegaconf import DictConfig
@@ -23,38 +23,31 @@ from swahr.training import prepare_network
 
 
 def step_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> Iterator[Case]:
-    """Targets, forward, losses and backward with each of ``config.step.models``; then the losses alone."""
+    """Targets, forward, losses and backward with each of ``config.step.models``, beside the losses alone."""
     criterion: Criterion = create(config.loss)
     batch = training_batch(config, config.step.people, images=config.step.images, device=device)
-    for name, model in config.step.models.items():
-        networks = {"ours": _network(config, model, device, compiled=False)}
-        if config.step.compile and can_compile():
-            networks["compiled"] = _network(config, model, device, compiled=True)
-        yield _case(config, str(name), networks, criterion, batch)
+    ways = (False, True) if config.step.compile and can_compile() else (False,)
+    for (name, model), compiled in product(config.step.models.items(), ways):
+        network = prepare_network(
+            untrained_network(config, model, device).train(),
+            channels_last=True,
+            compile=compiled,
+            activation_checkpointing=False,
+        )
+        yield _case(config, f"{name}, compiled" if compiled else str(name), network, criterion, batch)
 
 
-def _network(config: DictConfig, model: DictConfig, device: torch.device, *, compiled: bool) -> HigherHRNet:
-    network = untrained_network(config, model, device).train()
-    return prepare_network(network, channels_last=True, compile=compiled, activation_checkpointing=False)
-
-
-def _case(
-    config: DictConfig, model: str, networks: dict[str, HigherHRNet], criterion: Criterion, batch: Batch
-) -> Case:
-    device, network = batch.images.device, networks["ours"]
+def _case(config: DictConfig, model: str, network: HigherHRNet, criterion: Criterion, batch: Batch) -> Case:
+    device = batch.images.device
     encode: TargetEncoder = create(config.target, strides=network.strides)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.step.precision == "bf16")
 
-    def step(network: HigherHRNet) -> None:
+    def step() -> None:
         network.zero_grad()
         with autocast:
             loss = total_loss(criterion(network(batch.images), encode(batch)))
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def in_steps(network: HigherHRNet) -> Callable[[], None]:
-        return lambda: step(network)
-
-    variants: dict[str, Callable[[], Any]] = {name: in_steps(one) for name, one in networks.items()}
     targets = encode(batch)
     with torch.no_grad(), autocast:
         output = network(batch.images)
@@ -63,11 +56,19 @@ def _case(
         with autocast:
             return with_gradients(output, lambda maps: total_loss(criterion(maps, targets)))
 
-    notes: dict[str, float] = {}
-    if device.type == "cuda" and (peak := peak_bytes(variants["ours"], device)) is not None:
-        waiting = sum(waits(variants["ours"], device).values())
-        notes = {"peak memory, GB": peak / 1e9, "waits for the GPU": waiting}
     images, size = len(batch), config.train_size
-    name = f"{model}, {images} images of {size}x{size}, {config.step.precision}"
-    variants["losses alone"] = losses
-    return Case("training step", name, config.step.people, variants, notes=notes, work={"images": images})
+    return Case(
+        section="training step",
+        name=f"{model}, {images} images of {size}x{size}, {config.step.precision}",
+        people=config.step.people,
+        variants={"ours": step, "losses alone": losses},
+        notes=_on_gpu(step, device) if device.type == "cuda" else {},
+        work={"images": images},
+    )
+
+
+def _on_gpu(step: Callable[[], None], device: torch.device) -> dict[str, float]:
+    step()  # the first compiles, and tries what is quickest
+    peak = peak_bytes(step, device)
+    assert peak is not None
+    return {"peak memory, GB": peak / 1e9, "waits for the GPU": sum(waits(step, device).values())}
