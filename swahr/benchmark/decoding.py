@@ -18,6 +18,8 @@ from swahr.build import build_pipeline
 from swahr.skeleton import COCO
 from swahr.structures import DenseMaps, Poses
 
+_BATCH = 4
+
 
 def decode_cases(config: DictConfig, people: Sequence[int], device: torch.device) -> Iterator[Case]:
     """Decoding one image's maps with ``config.official`` and with ``config.native``."""
@@ -36,6 +38,8 @@ def decode_cases(config: DictConfig, people: Sequence[int], device: torch.device
             )
             yield _whole(name, count, maps, decoder, with_plain=count <= config.plain_people)
             yield from _parts(name, count, maps, decoder)
+            if count == config.plain_people:
+                yield _batch(name, count, maps, decoder)
 
 
 def _whole(name: str, people: int, maps: DenseMaps, decoder: Any, *, with_plain: bool) -> Case:
@@ -69,6 +73,31 @@ def _compare_poses(ours: list[Poses], plain: tuple[Any, Any]) -> None:
     np.testing.assert_allclose(poses.score, scores, rtol=0, atol=1e-6)
     found = poses.present
     np.testing.assert_allclose(poses.keypoints[found], expected[found][:, :2], rtol=0, atol=2e-3)
+
+
+def _batch(name: str, people: int, maps: DenseMaps, decoder: Any) -> Case:
+    """Four images in one call; the plain way is one at a time."""
+    four = DenseMaps(
+        heatmaps=torch.cat([maps.heatmaps.roll(i, dims=-1) for i in range(_BATCH)]),
+        tags=torch.cat([maps.tags.roll(i, dims=-2) for i in range(_BATCH)]),
+        scales=None,
+        map_from_image=maps.map_from_image * _BATCH,
+    )
+    alone = [
+        DenseMaps(heatmaps[None], tags[None], None, maps.map_from_image)
+        for heatmaps, tags in zip(four.heatmaps, four.tags, strict=True)
+    ]
+    variants: dict[str, Action] = {
+        "ours": partial(decoder, four),
+        "plain": lambda: [decoder(one)[0] for one in alone],
+    }
+    return Case("decode", f"{name}, {_size(maps)}, {_BATCH} images", people, variants, _compare_alone)
+
+
+def _compare_alone(ours: list[Poses], plain: list[Poses]) -> None:
+    for found, expected in zip(ours, plain, strict=True):
+        for field in ("keypoints", "scores", "score", "present"):
+            np.testing.assert_array_equal(getattr(found, field), getattr(expected, field))
 
 
 def _parts(name: str, people: int, maps: DenseMaps, decoder: Any) -> Iterator[Case]:

@@ -27,20 +27,29 @@ def step_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> It
     criterion: Criterion = create(config.loss)
     batch = training_batch(config, config.step.people, images=config.step.images, device=device)
     ways = (False, True) if config.step.compile and can_compile() else (False,)
-    for (name, model), compiled in product(config.step.models.items(), ways):
+    choices = product(config.step.models.items(), config.step.precisions, ways)
+    for (name, model), precision, compiled in choices:
         network = prepare_network(
             untrained_network(config, model, device).train(),
             channels_last=True,
             compile=compiled,
             activation_checkpointing=False,
         )
-        yield _case(config, f"{name}, compiled" if compiled else str(name), network, criterion, batch)
+        way = f"{name}, {precision}{', compiled' if compiled else ''}"
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+        yield _case(config, way, network, criterion, batch, autocast)
 
 
-def _case(config: DictConfig, model: str, network: HigherHRNet, criterion: Criterion, batch: Batch) -> Case:
+def _case(
+    config: DictConfig,
+    way: str,
+    network: HigherHRNet,
+    criterion: Criterion,
+    batch: Batch,
+    autocast: torch.autocast,
+) -> Case:
     device = batch.images.device
     encode: TargetEncoder = create(config.target, strides=network.strides)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.step.precision == "bf16")
 
     def step() -> None:
         network.zero_grad()
@@ -59,7 +68,7 @@ def _case(config: DictConfig, model: str, network: HigherHRNet, criterion: Crite
     images, size = len(batch), config.train_size
     return Case(
         section="training step",
-        name=f"{model}, {images} images of {size}x{size}, {config.step.precision}",
+        name=f"{way}, {images} images of {size}x{size}",
         people=config.step.people,
         variants={"ours": step, "losses alone": losses},
         notes=_on_gpu(step, device) if device.type == "cuda" else {},

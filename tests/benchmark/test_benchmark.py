@@ -97,7 +97,7 @@ def test_crowds_depend_on_the_seed_only():
 
 
 SMALL = [
-    "people=[3]", "rounds=1", "decode_size=[96,128]", "train_size=64", "train_images=2",
+    "people=[3]", "plain_people=3", "rounds=1", "decode_size=[96,128]", "train_size=64", "train_images=2",
     "evaluation_images=20", "model@forward.model=tiny", "forward.size=64",
     "forward.compile=[]", "forward.others=[[2,32]]",
     "model@step.models.w32=tiny", "step.images=2", "end_to_end.images=4", "end_to_end.size=128",
