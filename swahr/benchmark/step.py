@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import product
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -46,7 +48,7 @@ def _case(
     network: HigherHRNet,
     criterion: Criterion,
     batch: Batch,
-    autocast: torch.autocast,
+    autocast: AbstractContextManager[Any],
 ) -> Case:
     device = batch.images.device
     encode: TargetEncoder = create(config.target, strides=network.strides)
