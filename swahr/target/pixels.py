@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -17,9 +18,15 @@ def map_indices(
     keypoints: Float32[Tensor, "*n 2"], stride: int, alignment: Alignment
 ) -> Float32[Tensor, "*n 2"]:
     """Keypoints of the input as real-valued pixel indices of a map (pixel i has its centre at i)."""
-    matrix = (INDEX_FROM_POINT @ map_from_input(stride, alignment)).matrix
-    factor, shift = float(matrix[0, 0]), float(matrix[0, 2])
+    factor, shift = _index_from_input(stride, alignment)
     return keypoints * factor + shift
+
+
+@cache
+def _index_from_input(stride: int, alignment: Alignment) -> tuple[float, float]:
+    """Factor and shift of a coordinate."""
+    matrix = (INDEX_FROM_POINT @ map_from_input(stride, alignment)).matrix
+    return float(matrix[0, 0]), float(matrix[0, 2])
 
 
 def centre_pixels(
@@ -36,15 +43,12 @@ def centre_pixels(
     return (indices + 0.5).floor().long()
 
 
-def on_map(pixels: Int64[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
-    """Whether a pixel (x, y) lies on a map of ``size`` (h, w)."""
+def on_map(pixels: Int64[Tensor, "*n 2"], last: Int64[Tensor, "*#n 2"]) -> Bool[Tensor, "*n"]:
+    """Whether a pixel (x, y) lies on a map whose last pixel is ``last``."""
+    return ((pixels >= 0) & (pixels <= last)).all(dim=-1)
+
+
+def flat_index(pixels: Int64[Tensor, "*n 2"], present: Bool[Tensor, "*n"], width: int) -> Int64[Tensor, "*n"]:
+    """``y * width + x`` on a map; -1 where a keypoint is absent or off the map."""
     x, y = pixels.unbind(-1)
-    return (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
-
-
-def flat_index(
-    pixels: Int64[Tensor, "*n 2"], present: Bool[Tensor, "*n"], size: tuple[int, int]
-) -> Int64[Tensor, "*n"]:
-    """``y * w + x`` on a map of ``size`` (h, w); -1 where a keypoint is absent or off the map."""
-    index = pixels[..., 1] * size[1] + pixels[..., 0]
-    return torch.where(present & on_map(pixels, size), index, -1)
+    return torch.where(present, y * width + x, -1)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from swahr.geometry import Affine
 from swahr.structures import Batch
-from swahr.target import TargetEncoder
+from swahr.target import TargetEncoder, heatmaps
+from swahr.target.heatmaps import _draw
 
 CASES = ("empty", "centre_one", "borders", "out_of_range", "invisible_mixed", "overlapping", "crowd30")
 
@@ -166,6 +167,38 @@ def test_convention_centre(x: float, y: float) -> None:
 def _apex(values: torch.Tensor) -> float:
     """Where the parabola through three values has its maximum, from the middle one."""
     return float((values[2] - values[0]) / (2 * (2 * values[1] - values[0] - values[2])))
+
+
+@pytest.mark.parametrize("centre", ["truncated", "unbiased"])
+def test_a_gpu_is_not_waited_for_and_draws_the_same(centre: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, keypoints that are absent or off the map are drawn where no map is."""
+    rng = np.random.default_rng(3)
+    batch = _batch(rng.uniform(-9, 73, (9, 4, 2)), rng.integers(0, 3, (9, 4)), 64)
+    encoder = TargetEncoder(strides=(4, 2), centre=centre)
+    picked = encoder(batch)
+    monkeypatch.setattr(heatmaps, "_draw", lambda *given, picked: _draw(*given, picked=False))
+    for maps, same in zip(encoder(batch).maps, picked.maps, strict=True):
+        assert torch.equal(maps.heatmaps, same.heatmaps)
+
+
+def test_maps_of_other_shapes_and_strides() -> None:
+    """Strides that do not divide each other, on an input that is not square; more patches than one chunk."""
+    rng = np.random.default_rng(4)
+    keypoints = torch.from_numpy(rng.uniform(0, 60, (1, 90, 3, 2))).float()
+    batch = Batch(
+        images=torch.zeros(1, 3, 36, 60, dtype=torch.uint8),
+        keypoints=keypoints,
+        visibility=torch.ones(1, 90, 3, dtype=torch.int64),
+        valid=torch.from_numpy(rng.random((1, 36, 60)) < 0.5),
+        image_ids=(0,),
+        input_from_image=(Affine.identity(),),
+    )
+    for strides in ((6, 4), (12, 3, 1)):
+        for maps in TargetEncoder(strides=strides)(batch).maps:
+            (alone,) = TargetEncoder(strides=(maps.stride,))(batch).maps
+            assert torch.equal(maps.heatmaps, alone.heatmaps)
+            share = torch.nn.functional.avg_pool2d(batch.valid.double()[:, None], maps.stride)[:, 0]
+            assert torch.equal(maps.valid, share >= 0.5)
 
 
 def test_order_of_people_does_not_matter() -> None:
