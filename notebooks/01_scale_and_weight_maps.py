@@ -28,7 +28,6 @@ from swahr.loss import Criterion
 from swahr.loss.heatmap import adapted_target, derived_weight, learned_weight, support_only, weight_penalty
 from swahr.structures import ABSENT, Maps, MapTargets, Sample, Targets
 from swahr.target import TargetEncoder
-from swahr.target.heatmaps import draw_gaussians
 from swahr.target.pixels import centre_pixels, map_indices
 
 plt.rcParams |= {"figure.dpi": 90, "figure.constrained_layout.use": True, "axes.titlesize": "medium"}
@@ -112,12 +111,14 @@ print(f"truncated: off by {known.mean():.1f} px of the image on average, {known.
 # both (`loss=sahr` uses `taylor`). Lines are Gaussians of $\sigma_0 / \sqrt{1+\alpha}$; dots are the targets.
 
 # %%
-middle = torch.tensor([[10, 10]])
+offsets = torch.arange(21.0) - 10
 
 
 def gaussian(sigma):
-    """One Gaussian in the middle of a map, (1, 1, 21, 21)."""
-    return draw_gaussians(torch.tensor([0]), middle.float(), middle, sigma, (1, 21, 21))[None]
+    """One Gaussian in the middle of a map, (1, 1, 21, 21), on the patch that targets have."""
+    radius = int(3 * sigma + 1)
+    profile = torch.exp(-offsets.square() / (2 * sigma**2)) * (offsets.abs() <= radius)
+    return (profile[:, None] * profile)[None, None]
 
 
 def adapted(alpha, form):
