@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from swahr.loss.fused import FusedHeatmapLoss
 from swahr.loss.heatmap import (
     ScaleTarget,
     Weighting,
@@ -19,7 +20,6 @@ from swahr.loss.heatmap import (
     support_only,
     weight_penalty,
 )
-from swahr.loss.support import sums_by_support
 from swahr.loss.tags import associative_embedding
 from swahr.structures import Maps, MapTargets, NetworkOutput, Targets
 
@@ -97,14 +97,18 @@ class Criterion:
         with torch.autocast(output[0].heatmaps.device.type, enabled=False):
             terms: Terms = {}
             for maps, target in zip(output, targets.maps, strict=True):
-                terms |= self._map_terms(_widened(maps), target)
+                terms |= self._map_terms(maps, target)
             return terms | self._tag_terms(output[0], targets)
 
     def _map_terms(self, maps: Maps, target: MapTargets) -> Terms:
+        if maps.heatmaps.device.type == "cpu" and self.weight != "learned":
+            return self._fused_terms(maps, target)
+        return self._dense_terms(_widened(maps), target)
+
+    def _dense_terms(self, maps: Maps, target: MapTargets) -> Terms:
+        """The formulas as they are written down, for autograd."""
         terms: Terms = {}
         heatmaps = target.heatmaps.to(maps.heatmaps.dtype)
-        if heatmaps.device.type == "cpu" and self.weight != "learned":
-            return self._support_terms(maps, target)
         adapted = heatmaps
         if self.scale_target != "none":
             alpha = support_only(_needed(maps.scales, "scale", maps.stride), heatmaps)
@@ -122,19 +126,19 @@ class Criterion:
         terms[f"heatmap_{maps.stride}"] = self.heatmap_weight * masked_mean(errors, target.valid)
         return terms
 
-    def _support_terms(self, maps: Maps, target: MapTargets) -> Terms:
-        """The same terms, visiting pixels on and off the support separately: many times as fast on a CPU."""
-        adapts = self.scale_target != "none"
-        error, regulariser = sums_by_support(
-            maps.heatmaps,
-            _needed(maps.scales, "scale", maps.stride) if adapts else None,
-            target.heatmaps.to(maps.heatmaps.dtype),
-            target.valid,
-            self.scale_target,
-            self.gamma if self.weight == "derived" else None,
+    def _fused_terms(self, maps: Maps, target: MapTargets) -> Terms:
+        """The same terms with their gradients, several times as fast on a CPU."""
+        loss = FusedHeatmapLoss(
+            scale_target=self.scale_target,
+            gamma=self.gamma if self.weight == "derived" else None,
+            error_factor=self.heatmap_weight,
+            regulariser_factor=self.scale_map_weight,
         )
-        terms = {f"scale_map_{maps.stride}": self.scale_map_weight * regulariser} if adapts else {}
-        return terms | {f"heatmap_{maps.stride}": self.heatmap_weight * error}
+        adapts = self.scale_target != "none"
+        scale_map = _needed(maps.scales, "scale", maps.stride) if adapts else None
+        error, regulariser = loss(maps.heatmaps, scale_map, target.heatmaps, target.valid)
+        terms = {f"scale_map_{maps.stride}": regulariser} if adapts else {}
+        return terms | {f"heatmap_{maps.stride}": error}
 
     def _tag_terms(self, maps: Maps, targets: Targets) -> Terms:
         tags = _needed(_wide(maps.tags), "tag", maps.stride)

@@ -15,7 +15,7 @@ from torch import Tensor
 ScaleTarget = Literal["none", "taylor", "exact"]
 Weighting = Literal["none", "derived", "learned"]
 
-_SMALLEST_EXPONENT = 0.01
+SMALLEST_EXPONENT = 0.01
 """1 + alpha = 1 / s^2 is positive for every real s; this bound is s = 10, a keypoint ten times as wide."""
 
 
@@ -43,7 +43,7 @@ def adapted_target(
     """
     log_heatmaps = torch.where(heatmaps > 0, heatmaps, 1.0).log()
     if form == "exact":
-        return heatmaps * torch.exp(alpha.clamp(min=_SMALLEST_EXPONENT - 1) * log_heatmaps)
+        return heatmaps * torch.exp(alpha.clamp(min=SMALLEST_EXPONENT - 1) * log_heatmaps)
     # 1 + x + x^2 / 2 = ((1 + x)^2 + 1) / 2: fewer passes over the maps.
     half = heatmaps / 2
     return torch.addcmul(half, half, (1 + alpha * log_heatmaps).square())
