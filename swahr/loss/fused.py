@@ -25,8 +25,8 @@ from torch.autograd.function import once_differentiable
 
 from swahr.loss.heatmap import SMALLEST_EXPONENT, ScaleTarget
 
-_BLOCK = 1 << 16
-"""Pixels of a block, for each thread."""
+_BLOCK = 3 << 14
+"""Pixels of a block, for each thread: what is in use of a block at a time are ten times as many numbers."""
 
 _TINY = torch.finfo(torch.float32).tiny
 """Stands in for h = 0, whose logarithm is infinite; what follows from it is multiplied by 0."""
@@ -158,7 +158,7 @@ def _visit(
         slopes: of the loss with respect to the two sums.
         scratch: memory to work in.
     """
-    x, h = (_learned(values, inside, scratch.dtype) for values in (block.x, block.h))
+    x, h = block.x.to(scratch.dtype), block.h.to(scratch.dtype)
     log, bend, r, spare, weight, turn, support = scratch[:, : x.numel()].view(7, *x.shape).unbind()
     torch.clamp(h, min=_TINY, out=log).log_()
     torch.sign(h, out=support)
@@ -167,6 +167,9 @@ def _visit(
         torch.sub(x, h, out=r)
     else:
         _adapt(loss.scale_target, x, h, a, log, r, bend, spare)
+    if inside is not None:
+        r *= inside
+        support *= inside
     if loss.gamma is None:
         error = _dot(r, r)
         torch.mul(r, 2 * slopes[0], out=weight if block.by_x is None else block.by_x)
@@ -184,11 +187,6 @@ def _visit(
     alpha *= 2 * slopes[1]
     torch.addcmul(alpha, r, bend, value=-2 * slopes[0], out=turn if block.by_a is None else block.by_a)
     return error, regulariser
-
-
-def _learned(values: Tensor, inside: Float[Tensor, "1 n"] | None, dtype: torch.dtype) -> Float[Tensor, "c n"]:
-    """Zero outside: where 0 is wanted and 0 said, nothing is lost and nothing learned."""
-    return values.to(dtype) if inside is None else values.to(dtype) * inside
 
 
 def _adapt(
