@@ -14,6 +14,7 @@ from swahr.benchmark.end_to_end import end_to_end_cases
 from swahr.benchmark.evaluation import evaluation_cases
 from swahr.benchmark.forward import forward_cases
 from swahr.benchmark.limits import limit_cases
+from swahr.benchmark.loading import loader_cases
 from swahr.benchmark.measure import Case, Row, measure
 from swahr.benchmark.report import renew_page, write_csv
 from swahr.benchmark.step import step_cases
@@ -29,6 +30,7 @@ SECTIONS: dict[str, Callable[[DictConfig, Sequence[int], torch.device], Iterator
     "targets": target_cases,
     "losses": loss_cases,
     "step": step_cases,
+    "loader": loader_cases,
     "end_to_end": end_to_end_cases,
     "evaluation": evaluation_cases,
 }

@@ -139,7 +139,7 @@ class _Search:
         steps = self.heat[:, ::_STEP].contiguous().index_select(0, self.plane)
         width = (steps >= self.reached[:, None]).sum(dim=1) * _STEP  # as many tiles of the map are hot enough
         widest = torch.zeros_like(self.keypoints).scatter_reduce(0, self.plane, width, "amax")
-        found = []
+        found: list[tuple[Tensor, Tensor]] = []
         for planes in (widest <= _SEEDS, widest > _SEEDS):
             query = planes[self.plane].nonzero()[:, 0]
             if len(query):

@@ -98,7 +98,7 @@ def test_crowds_depend_on_the_seed_only():
 
 SMALL = [
     "people=[3]", "plain_people=3", "rounds=1", "decode_size=[96,128]", "train_size=64", "train_images=2",
-    "evaluation_images=20", "model@forward.model=tiny", "forward.size=64",
+    "evaluation_images=20", "loader_images=5", "model@forward.model=tiny", "forward.size=64",
     "forward.compile=[]", "forward.others=[[2,32]]",
     "model@step.models.w32=tiny", "step.images=2", "end_to_end.images=4", "end_to_end.size=128",
 ]  # fmt: skip
@@ -110,10 +110,14 @@ def run(folder: Path, *sections: str) -> list[Row]:
 
 
 def test_every_section_equals_its_plain_version(tmp_path: Path):
-    rows = run(tmp_path / "run", "limits", "decode", "targets", "losses", "step", "evaluation")
+    rows = run(tmp_path / "run", "limits", "decode", "targets", "losses", "step", "loader", "evaluation")
     compared = {row.section for row in rows if row.variant == "plain"}
-    assert compared == {"decode", "targets", "losses", "evaluation"}
+    assert compared == {"decode", "targets", "losses", "loader", "evaluation"}
     assert {row.section for row in rows} == compared | {"limits", "decode steps", "training step"}
+    loading = [row for row in rows if row.section == "loader"]
+    assert [row.variant for row in loading] == 2 * ["ours", "plain", "training", "training while loading"]
+    for row in loading:  # the incomplete batch is left out
+        assert row.notes == f"images/s {4000 / row.median_ms:.3g}"
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"benchmark.csv", "benchmark.json", "benchmark.png"}
 
