@@ -25,8 +25,8 @@ from torch.autograd.function import once_differentiable
 
 from swahr.loss.heatmap import SMALLEST_EXPONENT, ScaleTarget
 
-_BLOCK = 3 << 14
-"""Pixels of a block, for each thread: what is in use of a block at a time are ten times as many numbers."""
+_BLOCK = 6 << 14
+"""Pixels of a block, for each thread: larger ones leave the cache, smaller ones wait for Python."""
 
 _TINY = torch.finfo(torch.float32).tiny
 """Stands in for h = 0, whose logarithm is infinite; what follows from it is multiplied by 0."""
