@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -63,15 +64,25 @@ def _open_onnxruntime(path: Path) -> ExportedNetwork:
     return run
 
 
-def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
+@cache
+def _openvino() -> Any:
+    """OpenVINO, once and for as long as the process lives.
+
+    On CPUs with AMX it gives signal handlers another stack, which it takes away when it ends: the next
+    signal, such as the end of a data loader's worker, would crash Python.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    model = openvino.Core().compile_model(path, "CPU", settings)
+    model = _openvino().compile_model(path, "CPU", settings)
     # Where the last step computes nothing, OpenVINO gives an output several names, the file's among them.
     known = set().union(*(output.names for output in model.outputs))
     names = [name for name in OUTPUTS if name in known]
