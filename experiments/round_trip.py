@@ -25,10 +25,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from swahr.build import build_evaluation, build_pipeline, create
+from swahr.build import build_evaluation, build_pipeline
 from swahr.cli.command import fresh_folder, report, run_command, write_json
 from swahr.data import CocoSource
 from swahr.geometry import Affine, map_from_input
+from swahr.nodes import create
 from swahr.stamp import make_stamp
 from swahr.structures import ABSENT, Annotations, Batch, Maps, NetworkOutput, Poses
 from swahr.target import TargetEncoder

@@ -1,19 +1,17 @@
-"""The composition root: configuration in, objects out. Nothing below this module knows Hydra.
+"""The composition root: configuration in, objects out. Nothing below it and `swahr.nodes` knows Hydra.
 
-A node ``{_target_: package.Class, …}`` becomes ``Class(…)``. What several components must agree on (the
-number of keypoints, flip order, strides, which maps the loss needs) is not written in YAML twice but passed
-from one object to the next here; `RUNTIME_FACTS` names those parameters.
+What several components must agree on (the number of keypoints, flip order, strides, which maps the loss needs)
+is not written in YAML twice but passed from one object to the next here; `RUNTIME_FACTS` names those
+parameters.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -26,6 +24,7 @@ from swahr.decode import Decoder
 from swahr.evaluation import results_from_poses
 from swahr.inference import ExportedAggregator
 from swahr.model import HigherHRNet
+from swahr.nodes import create
 from swahr.pipeline import PosePipeline
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
 from swahr.stamp import make_stamp
@@ -57,44 +56,6 @@ RUNTIME_FACTS: dict[str, frozenset[str]] = {
 
 TEST_TIME_GROUPS = ("aggregate", "grouping", "decode")
 NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
-
-
-def configuration_folder() -> Path:
-    """``conf/``: inside the installed wheel, or at the root of the checkout.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    package = Path(__file__).resolve().parent
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / "train.yaml").is_file():
-            return folder
-    raise FileNotFoundError(f"no conf/ in {package} or beside it; install swahr again")
-
-
-def create(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
-    """Call a node's ``_target_`` with its other entries (lists become tuples) and the given facts.
-
-    Raises:
-        ValueError: an entry is none of the target's settings.
-    """
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    assert isinstance(values, dict)
-    name = str(values.pop("_target_"))
-    target = hydra.utils.get_object(name)
-    settings = list(inspect.signature(target).parameters)
-    if unknown := [str(value) for value in values if value not in settings]:
-        raise ValueError(
-            f"{name} has no {', '.join(unknown)}; expected some of {', '.join(settings)}. An experiment that "
-            "sets up one option of a group, such as data=synthetic_moderate, does not go with another one"
-        )
-    return target(**{str(name): _plain(value) for name, value in values.items()} | facts)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict) and "_target_" in value:
-        return create(value)
-    return tuple(_plain(item) for item in value) if isinstance(value, list) else value
 
 
 def build_skeleton(name: str | None) -> Skeleton | None:

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.aggregate import Aggregator
 from swahr.benchmark.measure import Action, Case
 from swahr.benchmark.networks import exported_networks, untrained_network
-from swahr.build import build_pipeline, create
+from swahr.build import build_pipeline
 from swahr.data import SyntheticSource
 from swahr.inference import ExportedNetwork, TorchNetwork
+from swahr.nodes import create
 from swahr.pipeline import Image, PosePipeline
 from swahr.predictor import Predictor
 from swahr.skeleton import COCO

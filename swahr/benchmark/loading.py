@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from swahr.benchmark.measure import Case
 from swahr.benchmark.networks import untrained_network
 from swahr.benchmark.training import total_loss
-from swahr.build import create
 from swahr.data import CocoSource, PoseDataModule, RandomAffine, Source, SyntheticSource, render_dataset
 from swahr.loss import Criterion
+from swahr.nodes import create
 from swahr.structures import Batch
 from swahr.target import TargetEncoder
 

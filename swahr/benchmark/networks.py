@@ -16,10 +16,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from swahr.aggregate import Aggregator
-from swahr.build import build_network, create
+from swahr.build import build_network
 from swahr.grouping import PeakExtractor
 from swahr.inference import Backend, ExportedNetwork, Precision, export_network, open_exported
 from swahr.model import HigherHRNet
+from swahr.nodes import create
 from swahr.skeleton import COCO
 
 _log = logging.getLogger(__name__)

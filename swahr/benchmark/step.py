@@ -16,9 +16,9 @@ from swahr.benchmark.memory import peak_bytes
 from swahr.benchmark.networks import can_compile, untrained_network
 from swahr.benchmark.synchronisation import waits
 from swahr.benchmark.training import total_loss, training_batch, with_gradients
-from swahr.build import create
 from swahr.loss import Criterion
 from swahr.model import HigherHRNet
+from swahr.nodes import create
 from swahr.structures import Batch
 from swahr.target import TargetEncoder
 from swahr.training import prepare_network

@@ -14,9 +14,10 @@ from torch import Tensor
 from swahr.benchmark.crowd import crowd_batch
 from swahr.benchmark.measure import Case
 from swahr.benchmark.plain import load_plain
-from swahr.build import build_network, create
+from swahr.build import build_network
 from swahr.loss import Criterion
 from swahr.loss.tags import associative_embedding
+from swahr.nodes import create
 from swahr.skeleton import COCO
 from swahr.structures import Batch, Maps, NetworkOutput, Targets
 from swahr.target import TargetEncoder

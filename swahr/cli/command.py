@@ -21,10 +21,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from swahr.build import TEST_TIME_GROUPS, configuration_folder
+from swahr.build import TEST_TIME_GROUPS
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.overrides import compose_checked, parse_overrides, single_runs
 from swahr.cli.processes import is_first_process
+from swahr.nodes import configuration_folder
 
 _USER_ERRORS = (
     FloatingPointError,

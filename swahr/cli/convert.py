@@ -6,10 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from swahr.build import build_network, build_skeleton, create, describe
+from swahr.build import build_network, build_skeleton, describe
 from swahr.checkpoint import save_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command
 from swahr.model.weights import load_published, read_published
+from swahr.nodes import create
 from swahr.stamp import make_stamp
 
 

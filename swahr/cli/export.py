@@ -6,10 +6,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.build import TEST_TIME_GROUPS, build_network_from, create
+from swahr.build import TEST_TIME_GROUPS, build_network_from
 from swahr.checkpoint import describe_run, load_checkpoint
 from swahr.cli.command import check_unused, report, run_command
 from swahr.inference import export_network
+from swahr.nodes import create
 
 
 def export(config: DictConfig) -> None:

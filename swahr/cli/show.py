@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import DictConfig
 
-from swahr.build import build_source, create
+from swahr.build import build_source
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command
 from swahr.cli.inputs import expand_inputs, inputs_as_override
 from swahr.data import RandomAffine, collate, read_image
 from swahr.draw import draw_annotations, draw_poses, map_panels, write_image
 from swahr.inference import TorchNetwork
+from swahr.nodes import create
 from swahr.predictor import Predictor
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from swahr import Predictor
-from swahr.build import build_network, create
+from swahr.build import build_network
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
 from swahr.model.weights import LAYOUTS
+from swahr.nodes import create
 from swahr.skeleton import COCO, CROWDPOSE
 
 MMPOSE, OFFICIAL, IMAGENET = LAYOUTS

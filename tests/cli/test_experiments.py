@@ -11,8 +11,9 @@ import yaml
 from omegaconf import OmegaConf
 from safetensors import safe_open
 
-from swahr.build import build_training, create
+from swahr.build import build_training
 from swahr.cli.command import compose_config
+from swahr.nodes import create
 
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).resolve().parents[2] / "conf/experiment").glob("*.yaml")
