@@ -1,7 +1,7 @@
 """The composition root: configuration in, objects out. Nothing below it and `swahr.nodes` knows Hydra.
 
-What several components must agree on (the number of keypoints, flip order, strides, which maps the loss needs)
-is not written in YAML twice but passed from one object to the next here; `RUNTIME_FACTS` names those
+What several components must agree on (the number of keypoints, flip order, strides, which maps the loss
+needs) is not written in YAML twice but passed from one object to the next here; `RUNTIME_FACTS` names those
 parameters.
 """
 
