@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def peak_bytes(action: Callable[[], Any], device: torch.device) -> int | None:
     """Bytes that ``action`` takes at its peak beyond what is in use before; None where nobody can tell.
 
     On a GPU PyTorch's allocator knows. On a CPU Linux keeps the greatest resident size, whoever allocates;
-    what ``action`` takes from memory that the process already holds is not counted.
+    memory that the process holds without using it is given back first, so that it counts when it is taken.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -25,9 +26,10 @@ def peak_bytes(action: Callable[[], Any], device: torch.device) -> int | None:
         action()
         return torch.cuda.max_memory_allocated(device) - before
     try:
+        ctypes.CDLL(None).malloc_trim(0)
         _RESET.write_text(_RESET_PEAK)
         before = _resident("VmRSS")
-    except OSError:
+    except (AttributeError, OSError):  # another C library; another system
         return None
     action()
     return max(0, _resident("VmHWM") - before)
