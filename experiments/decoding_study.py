@@ -77,7 +77,7 @@ def noise_of(config: DictConfig) -> NoiseModel:
 def variants_of(config: DictConfig) -> list[Variant]:
     """The variants, each completed by ``base``."""
     base: Any = OmegaConf.to_container(config.base)
-    changes: Mapping[str, Any] = OmegaConf.to_container(config.variants)  # type: ignore[assignment]
+    changes: Mapping[str, Any] = OmegaConf.to_container(config.variants)  # type: ignore[assignment] # a mapping, as in the YAML
     merged = {name: base | change for name, change in changes.items()}
     return [
         Variant(name=name, **values | {"strides": tuple(values["strides"])})

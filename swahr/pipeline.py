@@ -92,7 +92,7 @@ def _on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch
     if device.type != "cuda":
         yield from ((indices, inputs.to(device)) for indices, inputs in batches)
         return
-    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch's
 
     def copied() -> Iterator[Batch]:
         for indices, inputs in batches:

@@ -18,7 +18,7 @@ from jaxtyping import config, install_import_hook
 mpl.use("Agg")
 # Its log handler keeps the stderr it finds when imported, and closes it; let that not be the one of pytest.
 with redirect_stderr(io.StringIO()):
-    import absl.logging  # noqa: F401
+    import absl.logging  # noqa: F401 - for what importing does
 # Must run before any test module imports the package.
 _hook = install_import_hook("swahr", "runtime_types.check")
 

@@ -35,7 +35,7 @@ def untrained_network(config: DictConfig, model: DictConfig, device: torch.devic
     """``model`` with random weights whose maps are neither all but zero nor huge, ready for inference."""
     torch.manual_seed(config.seed)
     # Initial weights by fan-in: with the published deviation, an untrained network says nothing but 1e-14,
-    # and its gradients are so small that a CPU takes ten times as long.
+    # and its gradients are so small that a CPU takes many times as long.
     node = OmegaConf.merge(model, {"initial_std": None})
     assert isinstance(node, DictConfig)
     return build_network(node, COCO, create(config.loss)).to(device).eval()

@@ -43,7 +43,7 @@ def renew_page(page: Path, rows: Sequence[Row], origin: str) -> None:
             raise ValueError(
                 f"{page}: expected a line '<!-- table: {section} -->' and, below, '<!-- end -->'"
             )
-        text = place.sub(lambda m, t=table: f"{m[1]}\n{t}\n\n{origin}.\n\n{m[2]}", text)  # type: ignore[misc]
+        text = place.sub(lambda m, t=table: f"{m[1]}\n{t}\n\n{origin}.\n\n{m[2]}", text)  # type: ignore[misc] # a lambda of two is no Callable of one
     page.write_text(text, encoding="utf-8")
 
 

@@ -57,7 +57,7 @@ def _case(
         network.zero_grad()
         with autocast:
             loss = total_loss(criterion(network(batch.images), encode(batch)))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
 
     targets = encode(batch)
     with torch.no_grad(), autocast:

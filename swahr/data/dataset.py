@@ -117,7 +117,7 @@ class EpochLoader(DataLoader[Sample]):
     would start on the first epoch's images at once.
     """
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # collate makes batches of samples
         """Yield the batches that are left of the epoch."""
         yield from super().__iter__()
 

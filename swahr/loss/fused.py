@@ -1,7 +1,7 @@
 """The heatmap loss and its gradients on a CPU: one visit of the maps, in blocks that stay in its cache.
 
 It says the same as the formulas of `swahr.loss.heatmap` under autograd, which GPUs run; those pass over the
-maps some sixty times, and a CPU waits for memory most of that time. Per pixel, with x the prediction, h the
+maps again and again, and a CPU waits for memory most of that time. Per pixel, with x the prediction, h the
 base target, a the scale map, h' the adapted target, r = x - h' and q = h^gamma::
 
     w  = (1 - q) |x| + q |x - 1|

@@ -69,7 +69,7 @@ class ModulationHead(nn.Module):
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """The map at the feature's resolution."""
         rectified = torch.relu(self.norm(self.conv(feature)))
-        # Float32 also under autocast: CPUs' bfloat16 depth-wise convolution takes 2.5 times as long.
+        # Float32 also under autocast: CPUs' bfloat16 depth-wise convolution takes longer.
         with torch.autocast(feature.device.type, enabled=False):
             smoothed: Tensor = self.smooth(rectified.to(self.smooth.weight.dtype))
         return smoothed

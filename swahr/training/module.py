@@ -117,7 +117,7 @@ def _finite_check(terms: LossTerms, batch: Batch) -> Callable[[], None]:
     """Start to fetch which values are finite, and return what waits for them and looks."""
     finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()]))
     fetched = finite.to("cpu", non_blocking=finite.is_cuda)
-    arrived = torch.cuda.Event() if finite.is_cuda else None  # type: ignore[no-untyped-call]
+    arrived = torch.cuda.Event() if finite.is_cuda else None  # type: ignore[no-untyped-call] # torch's
     if arrived is not None:
         arrived.record()
 

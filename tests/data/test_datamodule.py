@@ -77,7 +77,7 @@ def test_processes_share_the_validation_images(make_module: Callable[..., PoseDa
 
 
 def test_sources_of_different_skeletons(numbered_source: Any) -> None:
-    class CocoPeople(numbered_source):  # type: ignore[misc]
+    class CocoPeople(numbered_source):  # type: ignore[misc] # the base is a fixture
         skeleton = COCO
 
     with pytest.raises(ValueError, match=r"same keypoints in training and validation.*use one skeleton"):
