@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swahr.decode import KeypointRecovery, recover
+from swahr.decode.recover import best_of_all
+from swahr.decode.search import best_places
 from swahr.structures import Groups
 
 
@@ -61,42 +63,89 @@ def test_switched_off():
     assert KeypointRecovery(enabled=False)(groups, *two_places()) is groups
 
 
+def random_maps(rng: np.random.Generator, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    heatmaps, tags = rng.uniform(0, 1, size), rng.normal(0, 2, (*size, 2))
+    return torch.from_numpy(heatmaps).float(), torch.from_numpy(tags).float()
+
+
 @settings(deadline=None, max_examples=25)
-@given(st.integers(0, 2**31), st.sampled_from([1, 40, 1 << 15]))
-def test_equals_the_slow_reference(decode_reference, seed: int, chunk: int):
+@given(st.integers(0, 2**31))
+def test_equals_the_slow_reference(decode_reference, seed: int):
     rng = np.random.default_rng(seed)
-    heatmaps = rng.uniform(0, 1, (3, 8, 9)).astype(np.float32)
-    tags = rng.normal(0, 2, (3, 8, 9, 2)).astype(np.float32)
+    heatmaps, tags = random_maps(rng, 3, 8, 9)
     people = rng.normal(0, 2, (4, 2)).astype(np.float32).astype(np.float64)
     missing = rng.uniform(size=(4, 3)) < 0.6
     groups = replace(
         nobody_but(0.0, 3),
         positions=np.zeros((4, 3, 2)), scores=np.zeros((4, 3)), present=~missing, tag=people,
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recover, "_CHUNK", chunk)
-        found = KeypointRecovery()(groups, torch.from_numpy(heatmaps), torch.from_numpy(tags))
+    found = KeypointRecovery()(groups, heatmaps, tags)
     for person, keypoint in zip(*np.nonzero(missing), strict=True):
-        x, y = decode_reference.best_place(heatmaps[keypoint], tags[keypoint], people[person])
+        x, y = decode_reference.best_place(heatmaps[keypoint].numpy(), tags[keypoint].numpy(), people[person])
         assert np.floor(found.positions[person, keypoint]).tolist() == [x, y]
         assert found.scores[person, keypoint] == heatmaps[keypoint, y, x]
 
 
+def search_of_tiles(*inputs: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(best_places(*(part.contiguous().numpy() for part in inputs)))
+
+
+SEARCHES = pytest.mark.parametrize("search", [search_of_tiles, best_of_all])
+
+
+@SEARCHES
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 2**31), st.booleans(), st.sampled_from([1, 7, 512]))
-def test_what_is_passed_over_could_not_be_best_ties_included(seed: int, coarse: bool, seeds: int):
+@given(
+    st.integers(0, 2**31),
+    st.booleans(),
+    st.sampled_from([(45, 70), (3, 5), (8, 160)]),
+    st.sampled_from([1, 3]),
+)
+def test_what_is_passed_over_could_not_be_best_ties_included(
+    search, seed: int, coarse: bool, size: tuple[int, int], dimensions: int
+):
     rng = np.random.default_rng(seed)
-    heatmaps = rng.uniform(-0.2, 1, (2, 45, 70)) ** 5
-    tags = 2 * np.round(np.kron(rng.normal(0, 2, (2, 5, 7, 2)), np.ones((1, 9, 10, 1))))
+    heatmaps = rng.uniform(-0.2, 1, (2, *size)) ** 5
+    blocks = (2, -(-size[0] // 9), -(-size[1] // 10), dimensions)
+    tags = 2 * np.round(np.kron(rng.normal(0, 2, blocks), np.ones((1, 9, 10, 1))))[:, : size[0], : size[1]]
     if coarse:  # many places are equally good
         heatmaps, tags = np.round(4 * heatmaps) / 4, np.round(tags)
     else:
-        tags += rng.normal(0, 0.2, tags.shape)
-    heatmaps, tags = heatmaps.astype(np.float32), tags.astype(np.float32)
-    keypoint, wanted = rng.integers(0, 2, 20), rng.normal(0, 4, (20, 2)).astype(np.float32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recover, "_SEEDS", seeds)
-        places = recover._best_places(*map(torch.from_numpy, (heatmaps, tags, keypoint, wanted)))
+        tags = tags + rng.normal(0, 0.2, tags.shape)
+    heatmaps, tags = heatmaps.astype(np.float32), np.ascontiguousarray(tags, dtype=np.float32)
+    keypoint, wanted = rng.integers(0, 2, 20), rng.normal(0, 4, (20, dimensions)).astype(np.float32)
+    places = search(*map(torch.from_numpy, (heatmaps, tags, keypoint, wanted)))
     for k, tag, place in zip(keypoint, wanted, places.tolist(), strict=True):
-        distance = np.round(np.sqrt(((tags[k] - tag) ** 2).sum(axis=2)))
-        assert place == [k, *np.unravel_index(np.argmax(heatmaps[k] - distance), heatmaps[k].shape)]
+        squared = np.zeros(size, dtype=np.float32)
+        for component in range(dimensions):
+            squared += (tags[k, ..., component] - tag[component]) ** 2
+        assert place == np.argmax(heatmaps[k] - np.round(np.sqrt(squared)))
+
+
+def test_both_searches_agree_where_maps_are_large_and_taken_in_parts(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(0)
+    heatmaps, tags = random_maps(rng, 17, 96, 104)
+    keypoint, wanted = torch.from_numpy(rng.integers(0, 17, 60)), torch.from_numpy(rng.normal(0, 2, (60, 2)))
+    inputs = heatmaps**9, tags, keypoint, wanted.float()
+    at_once = best_of_all(*inputs)
+    assert torch.equal(search_of_tiles(*inputs), at_once)
+    monkeypatch.setattr(recover, "_AT_ONCE", 7 * heatmaps[0].numel())
+    assert torch.equal(best_of_all(*inputs), at_once)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_views_and_other_precisions(dtype: torch.dtype):
+    heatmaps, tags = (maps.to(dtype) for maps in two_places())
+    turned = heatmaps.mT.contiguous().mT, tags.transpose(1, 2).contiguous().transpose(1, 2)
+    (position,) = KeypointRecovery()(nobody_but(5.4), *turned).positions[:, 1].tolist()
+    assert position == [8.75, 9.25]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_what_is_not_a_number_does_no_harm(value: float, everywhere: bool):
+    for hurt in range(2):
+        maps = random_maps(np.random.default_rng(0), 2, 20, 30)
+        maps[hurt].view(-1)[slice(None) if everywhere else slice(100, None, 7)] = value
+        places = search_of_tiles(*maps, torch.tensor([0, 1, 1]), torch.zeros(3, 2))
+        assert ((places >= 0) & (places < 600)).all()
