@@ -1,4 +1,4 @@
-"""Loops over pixels, compiled for CPUs by Numba, and run on several cores.
+"""Loops over pixels, compiled for CPUs by Numba.
 
 Array operations pass over whole maps again and again; where each pixel needs many of them, or few pixels need
 any, a CPU is quicker with the loop itself. GPUs have other strengths, and run array operations.
@@ -7,27 +7,32 @@ any, a CPU is quicker with the loop itself. GPUs have other strengths, and run a
 from __future__ import annotations
 
 import inspect
-import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import wraps
 from typing import Any, TypeVar
 
+import numba
 import torch
-from numba import njit
+from numba import njit, set_num_threads
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while all cores work: not every library that Numba may share work with admits two threads."""
 
-def compiled(*, reorder_sums: bool = False) -> Callable[[Function], Function]:
+
+def compiled(*, reorder_sums: bool = False, parallel: bool = False) -> Callable[[Function], Function]:
     """Machine code for a function of arrays and numbers, made when it is first called and kept on disk.
 
     It rounds as written, lets other threads run, and does not check indices.
 
     Args:
         reorder_sums: sums may be formed in another order, several terms at a time.
+        parallel: loops over `numba.prange` are shared among as many threads as PyTorch uses. Such a function
+            is called by Python only.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "parallel": parallel}
     options["fastmath"] = {"reassoc"} if reorder_sums else False
 
     def compile_later(function: Function) -> Function:
@@ -36,32 +41,20 @@ def compiled(*, reorder_sums: bool = False) -> Callable[[Function], Function]:
             machine_code: Function = njit(cache=True, **options)(original)
         except RuntimeError:  # there is no place where it may be kept
             machine_code = njit(**options)(original)
-        return machine_code
+        return _on_all_cores(machine_code) if parallel else machine_code
 
     return compile_later
 
 
-def on_all_cores(work: Callable[[int], object], parts: int) -> None:
-    """Do ``work(0)`` to ``work(parts - 1)``, on as many threads as PyTorch uses.
+def _on_all_cores(machine_code: Function) -> Function:
+    @wraps(machine_code)
+    def run(*arguments: Any) -> Any:
+        threads = torch.get_num_threads()
+        with _ONE_AT_A_TIME:
+            most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set by its import
+            set_num_threads(min(threads, most))
+            if torch.get_num_threads() != threads:  # by starting Numba's, if both use one library
+                torch.set_num_threads(threads)
+            return machine_code(*arguments)
 
-    Raises:
-        Exception: what a part raises.
-    """
-    threads = min(torch.get_num_threads(), parts)
-    if threads < 2:
-        for part in range(parts):
-            work(part)
-        return
-    others = [_threads(threads - 1).submit(work, part) for part in range(1, parts)]
-    work(0)
-    for other in others:
-        other.result()
-
-
-@lru_cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="swahr")
-
-
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+    return run  # type: ignore[return-value] # takes what the function takes

@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numba import get_thread_id, prange
 
-from swahr.compiled import compiled, on_all_cores
+from swahr.compiled import compiled
 
 _SCRIPT = """
 from swahr.compiled import compiled
@@ -51,34 +52,48 @@ def test_compiled_runs_where_nothing_may_be_written(tmp_path: Path) -> None:
     assert run.stdout == "42\n", run.stderr
 
 
+@compiled(parallel=True)
+def _rows(rows: np.ndarray, sums: np.ndarray, threads: np.ndarray) -> None:
+    for row in prange(len(rows)):
+        sums[row] = _sum(rows[row])
+        threads[row] = get_thread_id()
+
+
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("parts", [0, 1, 5])
-def test_all_parts_are_done_once(threads: int, parts: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_work_is_shared_among_the_threads_of_pytorch(threads: int, count: int) -> None:
     torch.set_num_threads(threads)
-    done: list[int] = []
-    on_all_cores(done.append, parts)
-    assert sorted(done) == list(range(parts))
+    rows, who = np.random.default_rng(0).random((count, 100), dtype=np.float32), np.full(count, -1)
+    sums = np.full(count, -1, dtype=np.float32)
+    _rows(rows, sums, who)
+    assert sums.tolist() == [_sum(row) for row in rows]
+    assert len(set(who.tolist())) == min(threads, count)
 
 
-def test_parts_are_done_at_the_same_time() -> None:
-    meeting = threading.Barrier(2, timeout=10)
-    on_all_cores(lambda _: meeting.wait(), 2)
+_FIRST_CALL = """
+import numpy as np, torch
+from swahr.decode.search import best_places
+
+torch.set_num_threads(1)
+maps, tags, tag = (np.zeros(shape, np.float32) for shape in [(1, 4, 4), (1, 4, 4, 1), (1, 1)])
+best_places(maps, tags, np.zeros(1, int), tag)
+print(torch.get_num_threads())
+"""
 
 
-def test_what_a_part_raises_is_raised() -> None:
-    def fail(part: int) -> None:
-        if part == 1:
-            raise ValueError("part 1")
-
-    with pytest.raises(ValueError, match="part 1"):
-        on_all_cores(fail, 3)
+def test_convention_pytorch_keeps_its_number_of_threads() -> None:
+    run = subprocess.run([sys.executable, "-c", _FIRST_CALL], capture_output=True, text=True, check=False)
+    assert run.stdout == "1\n", run.stderr
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    on_all_cores(lambda _: None, 2)
-    child = os.fork()
-    if child == 0:
-        on_all_cores(lambda _: None, 2)
-        os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+def test_several_threads_may_call_it() -> None:
+    rows = np.random.default_rng(0).random((64, 100), dtype=np.float32)
+
+    def call(_: int) -> np.ndarray:
+        sums = np.zeros(len(rows), dtype=np.float32)
+        _rows(rows, sums, np.zeros(len(rows), dtype=np.int64))
+        return sums
+
+    with ThreadPoolExecutor(4) as executor:
+        results = list(executor.map(call, range(40)))
+    assert all((result == results[0]).all() for result in results)

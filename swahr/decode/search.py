@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
+from numba import prange
 
-from swahr.compiled import compiled, on_all_cores
+from swahr.compiled import compiled
 
 _SIDE = 8  # of a tile, in pixels
 _AREA = _SIDE**2
@@ -55,41 +55,25 @@ def best_places(
     order = np.argsort(keypoint, kind="stable")
     starts = np.searchsorted(keypoint[order], np.arange(len(heatmaps) + 1))
     sorted_tags, found = wanted[order], np.empty_like(order)
-    parts = min(len(heatmaps), 2 * torch.get_num_threads())
-    on_all_cores(lambda part: _search_maps(heatmaps, tags, starts, sorted_tags, found, part, parts), parts)
+    _search(heatmaps, tags, starts, sorted_tags, found)
     places = np.empty_like(found)
     places[order] = found
     return places
 
 
-@compiled()
-def _search_maps(
+@compiled(parallel=True)
+def _search(
     heatmaps: Float32[np.ndarray, "k h w"],
     tags: Float32[np.ndarray, "k h w t"],
     starts: Int64[np.ndarray, " k+1"],
     wanted: Float32[np.ndarray, "n t"],
     found: Int64[np.ndarray, " n"],
-    part: int,
-    parts: int,
 ) -> None:
-    """Fill in ``found`` for every map of a part."""
-    _, h, w, t = tags.shape
-    count = -(-h // _SIDE) * -(-w // _SIDE)
-    tiles = _Tiles(
-        np.empty((count, 2), np.int64),
-        np.empty(count, np.float32),
-        np.empty(count, np.float32),
-        np.empty((t, count), np.float32),
-        np.empty((t, count), np.float32),
-        np.empty(count, np.int64),
-        np.empty((count, _AREA), np.float32),
-        np.empty((count, t, _AREA), np.float32),
-    )
-    for k in range(part, len(heatmaps), parts):
+    """Fill in ``found``, where the queries of each map begin at its ``starts``."""
+    for k in prange(len(heatmaps)):
         if starts[k] < starts[k + 1]:
-            _sort_tiles(heatmaps[k], tiles)
             own = slice(starts[k], starts[k + 1])
-            _search_map(heatmaps[k], tags[k], wanted[own], found[own], tiles)
+            _search_map(heatmaps[k], tags[k], wanted[own], found[own])
 
 
 @compiled()
@@ -98,9 +82,9 @@ def _search_map(
     tags: Float32[np.ndarray, "h w t"],
     wanted: Float32[np.ndarray, "n t"],
     found: Int64[np.ndarray, " n"],
-    tiles: _Tiles,
 ) -> None:
     h, w = heat.shape
+    tiles = _sorted_tiles(heat, tags.shape[2])
     count, known, read = len(tiles.hottest), 0, 0
     rows, edges = tags.reshape(h, -1), np.empty((2, _SIDE * tags.shape[2]), np.float32)
     reachable, value = np.empty(_BLOCK, np.float32), np.empty(_AREA, np.float32)
@@ -129,37 +113,48 @@ def _search_map(
 
 
 @compiled()
-def _sort_tiles(heat: Float32[np.ndarray, "h w"], tiles: _Tiles) -> None:
-    """Find the hottest of each tile, and bring them in order: by levels, within which any order will do."""
+def _sorted_tiles(heat: Float32[np.ndarray, "h w"], dimensions: int) -> _Tiles:
+    """The tiles of a map in order: by levels of heat, within which any order will do."""
+    greatest = _hottest_of_tiles(heat)
+    columns, count = greatest.shape[1], greatest.size
+    highest = greatest.max()
+    per_level = (highest - greatest.min()) / np.float32(_LEVELS - 1)
+    begin = np.zeros(_LEVELS + 1, np.int64)
+    for tile in range(count):
+        begin[_level(highest - greatest.flat[tile], per_level) + 1] += 1
+    begin = begin.cumsum()
+    corner, hottest = np.empty((count, 2), np.int64), np.empty(count, np.float32)
+    for tile in range(count):
+        level = _level(highest - greatest.flat[tile], per_level)
+        rank = begin[level]
+        begin[level] += 1
+        hottest[rank] = greatest.flat[tile]
+        corner[rank, 0], corner[rank, 1] = tile // columns * _SIDE, tile % columns * _SIDE
+    bound = hottest.copy()
+    for rank in range(count - 2, -1, -1):
+        bound[rank] = bound[rank + 1] if bound[rank + 1] > bound[rank] else bound[rank]
+    low, high = np.empty((dimensions, count), np.float32), np.empty((dimensions, count), np.float32)
+    heat_read, tags_read = (
+        np.empty((count, _AREA), np.float32),
+        np.empty((count, dimensions, _AREA), np.float32),
+    )
+    return _Tiles(corner, hottest, bound, low, high, np.full(count, -1), heat_read, tags_read)
+
+
+@compiled()
+def _hottest_of_tiles(heat: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "rows columns"]:
     h, w = heat.shape
-    rows, columns = -(-h // _SIDE), -(-w // _SIDE)
-    hottest, of_row = np.empty((rows, columns), np.float32), np.empty(w, np.float32)
-    for i in range(rows):
+    hottest, of_row = np.empty((-(-h // _SIDE), -(-w // _SIDE)), np.float32), np.empty(w, np.float32)
+    for i in range(len(hottest)):
         of_row[:] = heat[i * _SIDE]
         for y in range(i * _SIDE + 1, min(i * _SIDE + _SIDE, h)):
             for x in range(w):
                 of_row[x] = heat[y, x] if heat[y, x] > of_row[x] else of_row[x]
-        for j in range(columns):
+        for j in range(hottest.shape[1]):
             hottest[i, j] = of_row[j * _SIDE]
             for x in range(j * _SIDE + 1, min(j * _SIDE + _SIDE, w)):
                 hottest[i, j] = of_row[x] if of_row[x] > hottest[i, j] else hottest[i, j]
-    begin = np.zeros(_LEVELS + 1, np.int64)
-    greatest = hottest.max()
-    per_level = (greatest - hottest.min()) / np.float32(_LEVELS - 1)
-    for tile in range(hottest.size):
-        begin[_level(greatest - hottest.flat[tile], per_level) + 1] += 1
-    begin = begin.cumsum()
-    for tile in range(hottest.size):
-        level = _level(greatest - hottest.flat[tile], per_level)
-        rank = begin[level]
-        begin[level] += 1
-        tiles.hottest[rank] = hottest.flat[tile]
-        tiles.corner[rank, 0], tiles.corner[rank, 1] = tile // columns * _SIDE, tile % columns * _SIDE
-        tiles.slot[rank] = -1
-    bound = tiles.hottest[-1]
-    for rank in range(hottest.size - 1, -1, -1):
-        bound = tiles.hottest[rank] if tiles.hottest[rank] > bound else bound
-        tiles.bound[rank] = bound
+    return hottest
 
 
 @compiled()
