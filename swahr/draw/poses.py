@@ -21,9 +21,12 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)  # cv2.circle mak
 
 
 def draw_poses(
-    image: UInt8[np.ndarray, "H W 3"], poses: Poses, *, threshold: float = 0.0, person_threshold: float = 0.0
+    image: UInt8[np.ndarray, "H W 3"], poses: Poses, *, threshold: float = 0.1, person_threshold: float = 0.1
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the people found in an image; limbs and dots get thinner as keypoint scores fall.
+
+    By default what recovery filled in where next to nothing was seen is not drawn, nor people of whom one or
+    two keypoints were: in the published method every person is made complete.
 
     Args:
         image: RGB, the image the poses live in. It is not changed.
