@@ -43,12 +43,10 @@ def centre_pixels(
     return (indices + 0.5).floor().long()
 
 
-def on_map(pixels: Int64[Tensor, "*n 2"], last: Int64[Tensor, "*#n 2"]) -> Bool[Tensor, "*n"]:
-    """Whether a pixel (x, y) lies on a map whose last pixel is ``last``."""
-    return ((pixels >= 0) & (pixels <= last)).all(dim=-1)
-
-
-def flat_index(pixels: Int64[Tensor, "*n 2"], present: Bool[Tensor, "*n"], width: int) -> Int64[Tensor, "*n"]:
-    """``y * width + x`` on a map; -1 where a keypoint is absent or off the map."""
-    x, y = pixels.unbind(-1)
-    return torch.where(present, y * width + x, -1)
+def flat_index(
+    pixels: Int64[Tensor, "*n 2"], present: Bool[Tensor, "*n"], size: tuple[int, int]
+) -> Int64[Tensor, "*n"]:
+    """``y * w + x`` of pixels (x, y) on a map of ``size`` (h, w); -1 where one is absent or off the map."""
+    (h, w), (x, y) = size, pixels.unbind(-1)
+    present = present & (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    return torch.where(present, y * w + x, -1)
