@@ -65,56 +65,68 @@ class TargetEncoder:
         """
         draw = _draw_on_cpu if batch.valid.device.type == "cpu" else _draw_on_gpu
         present = batch.visibility > ABSENT
-        maps, index = [], []
+        maps, tag_index = [], []
         for stride in self.strides:
             size = _map_size(batch, stride)
             indices = map_indices(batch.keypoints, stride, self.alignment)
             pixels = centre_pixels(indices, self.centre, self.alignment)
-            index.append(flat_index(pixels, present, size))
             if self.centre == "truncated":
                 patches = _patch(self.sigma, batch.valid.device)
             else:
                 patches = _patches(pixels - indices, self.sigma)
-            maps.append(MapTargets(*draw(index[-1], patches, batch.valid, size), stride))
-        return Targets(maps=tuple(maps), tag_index=index[0])
+            heatmaps, valid, index = draw(pixels, present, patches, batch.valid, size)
+            maps.append(MapTargets(heatmaps, valid, stride))
+            tag_index.append(index)
+        return Targets(maps=tuple(maps), tag_index=tag_index[0])
 
 
+Pixels = Int64[Tensor, "b p k 2"]
 Patches = Float32[Tensor, "#b #p #k r r"]
 """A Gaussian for every keypoint, or one for all."""
-Drawn = tuple[Float32[Tensor, "b k h w"], Bool[Tensor, "b h w"]]
-"""The heatmaps and the mask of one stride."""
+Drawn = tuple[Float32[Tensor, "b k h w"], Bool[Tensor, "b h w"], Int64[Tensor, "b p k"]]
+"""The heatmaps and the mask of one stride, and the pixels' places in a flattened map."""
 
 
 def _draw_on_cpu(
-    places: Int64[Tensor, "b p k"], patches: Patches, valid: Bool[Tensor, "b H W"], size: tuple[int, int]
+    pixels: Pixels,
+    present: Bool[Tensor, "b p k"],
+    patches: Patches,
+    valid: Bool[Tensor, "b H W"],
+    size: tuple[int, int],
 ) -> Drawn:
-    """Each patch by itself."""
-    heatmaps = torch.empty(len(places), places.shape[2], *size)
+    """Each patch by itself, maps on several cores."""
+    heatmaps = torch.empty(len(pixels), pixels.shape[2], *size)
     mask = torch.empty(len(valid), *size, dtype=torch.bool)
-    loops.draw(heatmaps.numpy(), places.contiguous().numpy(), patches.contiguous().numpy())
+    index = torch.empty(present.shape, dtype=torch.int64)
+    given = (tensor.contiguous().numpy() for tensor in (pixels, present, patches))
+    loops.draw(heatmaps.numpy(), index.numpy(), *given)
     loops.shrink(mask.numpy(), valid.contiguous().numpy())
-    return heatmaps, mask
+    return heatmaps, mask, index
 
 
 def _draw_on_gpu(
-    places: Int64[Tensor, "b p k"], patches: Patches, valid: Bool[Tensor, "b H W"], size: tuple[int, int]
+    pixels: Pixels,
+    present: Bool[Tensor, "b p k"],
+    patches: Patches,
+    valid: Bool[Tensor, "b H W"],
+    size: tuple[int, int],
 ) -> Drawn:
-    """All patches in one scatter; what is off the map, or absent, goes to its border as 0."""
-    (images, _, num_keypoints), (h, w) = places.shape, size
-    offsets = _offsets(patches.shape[-1] // 2, places.device)
-    y = (places[..., None] // w + offsets)[..., :, None]
-    x = (places[..., None] % w + offsets)[..., None, :]
-    inside = (places >= 0)[..., None, None] & (y >= 0) & (y < h) & (x >= 0) & (x < w)
-    heat = torch.where(inside, patches, 0.0)
-    planes = torch.arange(images * num_keypoints, device=places.device).view(images, 1, num_keypoints, 1, 1)
-    index = (planes * h + y.clamp(0, h - 1)) * w + x.clamp(0, w - 1)
+    """All patches in one scatter, those of absent keypoints as 0."""
+    (images, _, num_keypoints), (h, w), device = present.shape, size, pixels.device
+    index = flat_index(pixels, present, size)
+    around = pixels[..., None] + _offsets(patches.shape[-1] // 2, device)
+    # What is off the map goes to its border, where the patch itself is no less.
+    x, y = around[..., 0, None, :].clamp(0, w - 1), around[..., 1, :, None].clamp(0, h - 1)
+    planes = torch.arange(images * num_keypoints, device=device).view(images, 1, num_keypoints, 1, 1)
+    places = (planes * h + y) * w + x
+    heat = torch.where((index >= 0)[..., None, None], patches, 0.0)
     heatmaps = heat.new_zeros(images, num_keypoints, h, w)
     # Numbers >= 0 are in the order of their bits, and GPUs have no atomic maximum of floats.
     bits = heatmaps.view(torch.int32).view(-1)
-    bits.scatter_reduce_(0, index.flatten(), heat.view(torch.int32).flatten(), reduce="amax")
+    bits.scatter_reduce_(0, places.flatten(), heat.flatten().view(torch.int32), reduce="amax")
     stride = valid.shape[-1] // w
     counts = valid.view(images, h, stride, w, stride).sum(dim=(2, 4))
-    return heatmaps, counts >= (stride**2 + 1) // 2
+    return heatmaps, counts >= (stride**2 + 1) // 2, index
 
 
 @lru_cache(maxsize=8)

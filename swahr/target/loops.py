@@ -12,14 +12,18 @@ from swahr.compiled import compiled
 @compiled(parallel=True)
 def draw(
     heatmaps: Float32[np.ndarray, "b k h w"],
-    places: Int64[np.ndarray, "b p k"],
+    index: Int64[np.ndarray, "b p k"],
+    pixels: Int64[np.ndarray, "b p k 2"],
+    present: Bool[np.ndarray, "b p k"],
     patches: Float32[np.ndarray, "#b #p #k r r"],
 ) -> None:
-    """Write heatmaps: the greatest of the people's patches, 0 where there is none.
+    """Write heatmaps: the greatest of the people's patches, 0 where there is none; and what they stand on.
 
     Args:
         heatmaps: are overwritten.
-        places: ``y * w + x`` of the patches' middles; -1 where nothing is drawn.
+        index: is overwritten by ``y * w + x``, -1 where a keypoint is absent or off the map.
+        pixels: the patches' middles (x, y).
+        present: whether there is such a keypoint.
         patches: one for every keypoint, or one for all.
     """
     images, num_keypoints, height, width = heatmaps.shape
@@ -28,13 +32,14 @@ def draw(
         image, keypoint = plane // num_keypoints, plane % num_keypoints
         heatmap = heatmaps[image, keypoint]
         heatmap[:] = 0
-        for person in range(places.shape[1]):
-            place = places[image, person, keypoint]
-            if place < 0:
+        for person in range(pixels.shape[1]):
+            x, y = pixels[image, person, keypoint]
+            if not (present[image, person, keypoint] and 0 <= x < width and 0 <= y < height):
+                index[image, person, keypoint] = -1
                 continue
-            y, x = place // width, place % width
-            left, right = max(0, x - radius), min(width, x + radius + 1)
+            index[image, person, keypoint] = y * width + x
             patch = patches[image % len(patches), person % patches.shape[1], keypoint % patches.shape[2]]
+            left, right = max(0, x - radius), min(width, x + radius + 1)
             for row in range(max(0, y - radius), min(height, y + radius + 1)):
                 heat = heatmap[row, left:right]
                 drawn = patch[row - y + radius, left - x + radius :]
