@@ -100,6 +100,41 @@ def test_equals_the_slow_reference(seed: int, window: int, h: int, w: int):
             assert found == expected
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 2**31),
+    st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 17), st.integers(1, 19)),
+    st.sampled_from([1, 3, 5, 31]),
+    st.sampled_from([1, 4, 30]),
+    st.sampled_from(["one", "all"]),
+)
+def test_loops_find_what_pooling_finds(
+    seed: int, shape: tuple[int, ...], window: int, kept: int, plateaus: str
+):
+    """On a CPU maps of single precision are searched by compiled loops; all others by torch's operations."""
+    heatmaps = torch.rand(shape, generator=torch.Generator().manual_seed(seed)).transpose(2, 3)
+    levels = (1, 4, 50, 2**20)[seed % 4]  # of few levels many pixels are equal
+    heatmaps = (heatmaps * levels).round() / levels
+    extract = PeakExtractor(window=window, max_people=kept, plateaus=plateaus)
+    loops, pooling = extract(dense(heatmaps)), extract(dense(heatmaps.double()))
+    assert torch.equal(loops.positions.double(), pooling.positions)
+    assert torch.equal(loops.scores.double(), pooling.scores)
+    assert torch.equal(loops.tags, pooling.tags)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("plateaus", ["one", "all"])
+def test_what_is_no_number_is_no_peak(dtype: torch.dtype, plateaus: str):
+    heatmaps = torch.zeros(1, 2, 9, 14, dtype=dtype)
+    heatmaps[0, :, 6, 3], heatmaps[0, 0, 1, 8] = 0.5, torch.nan
+    heatmaps[0, 1, 1, 8], heatmaps[0, 1, 2, 2] = torch.inf, -torch.inf
+    peaks = PeakExtractor(plateaus=plateaus)(dense(heatmaps))
+    assert peaks.scores[0, 0, :2].tolist() == [0.5, 0]
+    assert peaks.scores[0, 1, :3].tolist() == [torch.inf, 0.5, 0]
+    maps = dense(torch.full((1, 1, 7, 7), torch.nan, dtype=dtype))
+    assert (PeakExtractor(plateaus=plateaus)(maps).scores == 0).all()
+
+
 def test_no_golden_case_is_left_out(golden_json):
     assert sorted(GOLDEN) == sorted(golden_json("d_group.json"))
 
