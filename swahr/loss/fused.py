@@ -1,4 +1,4 @@
-"""The heatmap loss and its gradients on a CPU: one visit of the maps, in blocks that stay in its cache.
+"""The heatmap loss and its gradients on a CPU: one visit of every pixel, by a compiled loop.
 
 It says the same as the formulas of `swahr.loss.heatmap` under autograd, which GPUs run; those pass over the
 maps again and again, and a CPU waits for memory most of that time. Per pixel, with x the prediction, h the
@@ -13,23 +13,24 @@ base target, a the scale map, h' the adapted target, r = x - h' and q = h^gamma:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32, Float64, Int
+from numba import prange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from swahr.compiled import compiled
+from swahr.loss.elementary import exp, log
 from swahr.loss.heatmap import SMALLEST_EXPONENT, ScaleTarget
 
-_BLOCK = 6 << 14
-"""Pixels of a block, for each thread: larger ones leave the cache, smaller ones wait for Python."""
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
-_TINY = torch.finfo(torch.float32).tiny
-"""Stands in for h = 0, whose logarithm is infinite; what follows from it is multiplied by 0."""
+_UNTAUGHT = np.float32(-1)
+"""Stands for the target where nothing is learned."""
 
 
 @dataclass(frozen=True)
@@ -54,176 +55,171 @@ class FusedHeatmapLoss:
         scale_map: Float[Tensor, "b k h w"] | None,
         heatmaps: Float[Tensor, "b k h w"],
         valid: Bool[Tensor, "b h w"],
-    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Both terms per image, over all k h w pixels, in float32 or wider.
+    ) -> tuple[Float32[Tensor, " b"], Float32[Tensor, " b"]]:
+        """Both terms per image, over all k h w pixels, computed in float32.
 
         Args:
-            predictions: x.
+            predictions: x, in any memory format.
             scale_map: a; None if ``scale_target`` is ``none``.
             heatmaps: h.
-            valid: False where nothing is learned.
+            valid: False where nothing is learned, whatever is predicted there.
+
+        Raises:
+            ValueError: they are not of one size: the loop does not check indices.
         """
-        terms: Tensor = _Fused.apply(self, predictions, scale_map, heatmaps, valid)  # type: ignore[no-untyped-call] # torch's
+        shape = predictions.shape
+        for name, maps in (("scale map", scale_map), ("heatmaps", heatmaps)):
+            if maps is not None and maps.shape != shape:
+                raise ValueError(f"expected the {name} in the predictions' shape {shape}, got {maps.shape}")
+        if valid.shape != (shape[0], *shape[2:]):
+            raise ValueError(f"expected a mask of the predictions' size, {shape}, got {valid.shape}")
+        x, a = (m if m is None or m.dtype == torch.bfloat16 else m.float() for m in (predictions, scale_map))
+        terms: Tensor = _Fused.apply(self, x, a, heatmaps.float(), valid)  # type: ignore[no-untyped-call] # torch's
         return terms[0], terms[1]
 
 
-class _Maps(NamedTuple):
-    """Maps (b k h w), or a block of them: what is given, and where the gradients of x and a go."""
-
-    x: Tensor
-    a: Tensor | None
-    h: Tensor
-    by_x: Tensor | None
-    by_a: Tensor | None
-
-    def block(self, image: int, planes: slice, pixels: slice) -> _Maps:
-        """Some pixels of some planes of an image (c n)."""
-        return _Maps(*(None if m is None else m[image, planes].flatten(1)[:, pixels] for m in self))  # type: ignore[arg-type] # x and h are there
-
-
 class _Fused(torch.autograd.Function):
-    """Gradients are made together with the loss, for terms that are averaged over the batch; else anew."""
+    """Gradients are made together with the terms, as if these were averaged over the batch and added."""
 
     @staticmethod
     def forward(ctx: Any, loss: FusedHeatmapLoss, *given: Any) -> Tensor:
         ctx.save_for_backward(*given)
-        ctx.loss = loss
-        images = len(given[0])
-        usual = torch.full((2, images), 1 / max(1, images), dtype=_wide(given[0]))
-        terms, gradients = _evaluate(ctx, given, usual)
-        ctx.usual, ctx.gradients = usual, gradients
+        ctx.loss, images = loss, len(given[0])
+        ctx.usual = torch.full((2, images), 1 / max(1, images))
+        terms, ctx.gradients = _evaluate(loss, *given, upstream=ctx.usual)
         return terms
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Float32[Tensor, "2 b"]) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None  # given away once: whoever has them may change them
-        terms = 1 if ctx.loss.scale_target == "none" else 2
-        if gradients is None or not torch.equal(upstream[:terms], ctx.usual[:terms]):
-            _, gradients = _evaluate(ctx, ctx.saved_tensors, upstream)
-        return None, *gradients, None, None
-
-
-def _wide(values: Tensor) -> torch.dtype:
-    """Squares of small errors vanish in half precision."""
-    return torch.promote_types(values.dtype, torch.float32)
+        if gradients is None or not (gradients[1] is None or torch.equal(upstream[0], upstream[1])):
+            _, gradients = _evaluate(ctx.loss, *ctx.saved_tensors, upstream=upstream)
+        elif not torch.equal(upstream[0], ctx.usual[0]):
+            factors = (upstream[0] / ctx.usual[0])[:, None, None, None]
+            gradients = [None if gradient is None else gradient.mul_(factors) for gradient in gradients]
+        pairs = zip(gradients, ctx.needs_input_grad[1:3], strict=True)
+        return None, *(gradient if needed else None for gradient, needed in pairs), None, None
 
 
 def _evaluate(
-    ctx: Any, given: tuple[Any, ...], upstream: Float[Tensor, "2 b"]
-) -> tuple[Float[Tensor, "2 b"], tuple[Tensor | None, Tensor | None]]:
-    """The terms, and the gradients of predictions and scale map where they are needed."""
-    *inputs, valid = given
-    gradients = [
-        torch.empty_like(maps, memory_format=torch.contiguous_format) if need and maps is not None else None
-        for maps, need in zip(inputs[:2], ctx.needs_input_grad[1:3], strict=True)
-    ]
-    maps, dtype = _Maps(*inputs, *gradients), _wide(inputs[0])
-    scratch = torch.empty(7, _BLOCK * torch.get_num_threads(), dtype=dtype)
-    factors = torch.tensor([ctx.loss.error_factor, ctx.loss.regulariser_factor], dtype=torch.float64)
-    factors /= maps.x[0].numel()
-    slopes = (upstream.T * factors).tolist()
-    masked = (~valid).flatten(1).any(dim=1).tolist()
-    sums = [[0.0, 0.0] for _ in slopes]
-    for image, planes, pixels in _blocks(maps.x.shape, scratch.shape[1]):
-        block = maps.block(image, planes, pixels)
-        inside = valid.flatten(1)[image : image + 1, pixels].to(dtype) if masked[image] else None
-        error, regulariser = _visit(ctx.loss, block, inside, slopes[image], scratch)
-        sums[image] = [sums[image][0] + error, sums[image][1] + regulariser]
-    terms = torch.tensor(sums, dtype=torch.float64).view(-1, 2) * factors
-    return terms.T.to(dtype), (gradients[0], gradients[1])
-
-
-def _blocks(shape: torch.Size, size: int) -> Iterator[tuple[int, slice, slice]]:
-    """Image, planes and pixels of blocks of about ``size`` pixels."""
-    images, planes, pixels = shape[0], shape[1], shape[2] * shape[3]
-    high, wide = max(1, size // pixels), min(size, pixels)
-    for image, first, left in product(range(images), range(0, planes, high), range(0, pixels, wide)):
-        yield image, slice(first, first + high), slice(left, left + wide)
-
-
-def _visit(
     loss: FusedHeatmapLoss,
-    block: _Maps,
-    inside: Float[Tensor, "1 n"] | None,
-    slopes: list[float],
-    scratch: Float[Tensor, "7 m"],
-) -> tuple[float, float]:
-    """Sums of r^2 w and of a^2 in a block, and the gradients of these times their ``slopes``.
+    predictions: Float[Tensor, "b k h w"],
+    scale_map: Float[Tensor, "b k h w"] | None,
+    heatmaps: Float32[Tensor, "b k h w"],
+    valid: Bool[Tensor, "b h w"],
+    *,
+    upstream: Float32[Tensor, "2 b"],
+) -> tuple[Float32[Tensor, "2 b"], list[Float[Tensor, "b k h w"] | None]]:
+    """The terms, and the gradients of predictions and scale map for gradients of the terms."""
+    x, a = _rows(predictions), None if scale_map is None else _rows(scale_map)
+    # NumPy asks for large pages, which are ready in a fraction of the time.
+    by_x, by_a = np.empty_like(x), None if a is None else np.empty_like(a)
+    images, keypoints, height, width = predictions.shape
+    factors = np.array([[loss.error_factor], [loss.regulariser_factor]]) / (keypoints * height * width)
+    slopes = (upstream.numpy() * factors).astype(np.float32)
+    gamma = None if loss.gamma is None else np.float32(loss.gamma)
+    bound = np.float32(SMALLEST_EXPONENT - 1) if loss.scale_target == "exact" else None
+    h, sums = heatmaps.contiguous().numpy(), np.empty((2, images * height))
+    _visit(x, a, h, valid.contiguous().numpy(), gamma, bound, slopes, sums, by_x, by_a)
+    terms = torch.from_numpy(sums.reshape(2, images, height).sum(axis=2) * factors).float()
+    return terms, [None if rows is None else _maps(rows, like=predictions) for rows in (by_x, by_a)]
 
-    Args:
-        loss: which.
-        block: what is given, and where gradients go.
-        inside: 0 where nothing is learned; None if there is no such place.
-        slopes: of the loss with respect to the two sums.
-        scratch: memory to work in.
+
+def _rows(maps: Float[Tensor, "b k h w"]) -> Int[np.ndarray, "bh wk"]:
+    """The numbers' bits, as NumPy has no bfloat16, and keypoints last, as networks in training have them."""
+    b, k, h, w = maps.shape
+    rows = maps.detach().permute(0, 2, 3, 1).contiguous().view(b * h, w * k)
+    return rows.view(torch.int16 if maps.dtype == torch.bfloat16 else torch.int32).numpy()
+
+
+def _maps(rows: Int[np.ndarray, "bh wk"], like: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h w"]:
+    """The reverse, in the same memory: convolutions want gradients in it."""
+    b, k, h, w = like.shape
+    numbers = torch.from_numpy(rows).view(torch.bfloat16 if rows.itemsize == 2 else torch.float32)
+    return numbers.view(b, h, w, k).permute(0, 3, 1, 2)
+
+
+@compiled(reorder_sums=True, parallel=True)
+def _visit(
+    x: Int[np.ndarray, "bh wk"],
+    a: Int[np.ndarray, "bh wk"] | None,
+    targets: Float32[np.ndarray, "b k h w"],
+    valid: Bool[np.ndarray, "b h w"],
+    gamma: np.float32 | None,
+    bound: np.float32 | None,
+    slopes: Float32[np.ndarray, "2 b"],
+    sums: Float64[np.ndarray, "2 bh"],
+    by_x: Int[np.ndarray, "bh wk"],
+    by_a: Int[np.ndarray, "bh wk"] | None,
+) -> None:
+    """Write, row by row of all images, sums of r^2 w and of a^2, and gradients for the ``slopes`` of these.
+
+    Without a, targets are not adapted, without its ``bound`` in Taylor's form; without ``gamma`` all w are 1.
+    Within a row there are no branches, so that several pixels are taken at a time.
     """
-    x, h = block.x.to(scratch.dtype), block.h.to(scratch.dtype)
-    log, bend, r, spare, weight, turn, support = scratch[:, : x.numel()].view(7, *x.shape).unbind()
-    torch.clamp(h, min=_TINY, out=log).log_()
-    torch.sign(h, out=support)
-    a = None if block.a is None else block.a.to(x.dtype)
-    if a is None:
-        torch.sub(x, h, out=r)
-    else:
-        _adapt(loss.scale_target, x, h, a, log, r, bend, spare)
-    if inside is not None:
-        r *= inside
-        support *= inside
-    if loss.gamma is None:
-        error = _dot(r, r)
-        torch.mul(r, 2 * slopes[0], out=weight if block.by_x is None else block.by_x)
-    else:
-        _weigh(x, log.mul_(loss.gamma).exp_().mul_(support), weight, turn, spare)
-        squared = torch.mul(r, r, out=spare)
-        error = _dot(squared, weight)
-        r *= weight
-        torch.mul(r, 2 * slopes[0], out=weight)
-        torch.addcmul(weight, turn, squared, value=slopes[0], out=turn if block.by_x is None else block.by_x)
-    if a is None:
-        return error, 0.0
-    alpha = support.mul_(a)
-    regulariser = _dot(alpha, alpha)
-    alpha *= 2 * slopes[1]
-    torch.addcmul(alpha, r, bend, value=-2 * slopes[0], out=turn if block.by_a is None else block.by_a)
-    return error, regulariser
+    images, keypoints, height, width = targets.shape
+    for row in prange(images * height):
+        image, y = row // height, row % height
+        taught = np.empty(width * keypoints, np.float32)
+        for k in range(keypoints):
+            for column in range(width):
+                inside = valid[image, y, column]
+                taught[column * keypoints + k] = targets[image, k, y, column] if inside else _UNTAUGHT
+        error, regulariser, by_error, by_regulariser = _ZERO, _ZERO, slopes[0, image], slopes[1, image]
+        for i in range(len(taught)):
+            h, p = taught[i], _read(x, row, i)
+            inside, supported = h >= _ZERO, h > _ZERO
+            ln_h = log(h if supported else _ONE)
+            r, weight, turn = p - h, _ONE, _ZERO
+            if a is not None:
+                alpha = _read(a, row, i) if supported else _ZERO
+                adapted, bend = _adapt(h, ln_h, alpha, bound)
+                r = p - adapted
+            if gamma is not None:
+                weight, turn = _weigh(p, exp(gamma * ln_h) if supported else _ZERO)
+            error += r * r * weight if inside else _ZERO
+            slope = by_error * (_TWO * r * weight + r * r * turn)
+            _write(slope if inside else _ZERO, by_x, row, i)
+            if by_a is not None:
+                regulariser += alpha * alpha
+                slope = _TWO * (by_regulariser * alpha - by_error * r * weight * bend)
+                _write(slope if supported else _ZERO, by_a, row, i)
+        sums[0, row], sums[1, row] = error, regulariser
 
 
+@compiled()
+def _read(maps: Int[np.ndarray, "bh wk"], row: int, i: int) -> np.float32:
+    """Float32 by its bits, or bfloat16, which is the first half of them."""
+    missing = np.int32(32 - np.iinfo(maps.dtype).bits)
+    return np.int32(np.int32(maps[row, i]) << missing).view(np.float32)
+
+
+@compiled()
+def _write(number: np.float32, maps: Int[np.ndarray, "bh wk"], row: int, i: int) -> None:
+    """The reverse; the nearest number is written, of two the even one."""
+    bits, missing = np.float32(number).view(np.int32), np.int32(32 - np.iinfo(maps.dtype).bits)
+    if missing:
+        bits = np.int32(bits + np.int32(0x7FFF) + (bits >> missing & np.int32(1)))
+    maps[row, i] = bits >> missing
+
+
+@compiled()
 def _adapt(
-    form: ScaleTarget,
-    x: Float[Tensor, "c n"],
-    h: Float[Tensor, "c n"],
-    a: Float[Tensor, "c n"],
-    log: Float[Tensor, "c n"],
-    r: Float[Tensor, "c n"],
-    bend: Float[Tensor, "c n"],
-    spare: Float[Tensor, "c n"],
-) -> None:
-    """Fill in r and dh'/da, here ``bend``."""
-    if form == "exact":
-        torch.clamp(a, min=SMALLEST_EXPONENT - 1, out=spare)
-        torch.mul(spare, log, out=bend).exp_().mul_(h)
-        torch.sub(x, bend, out=r)
-        bend.mul_(log).mul_(spare.eq_(a))
-        return
-    torch.addcmul(h.new_ones(()), a, log, out=spare)
-    torch.mul(h, spare, out=bend)
-    torch.sub(x, h, alpha=0.5, out=r).addcmul_(bend, spare, value=-0.5)
-    bend *= log
+    h: np.float32, ln_h: np.float32, a: np.float32, bound: np.float32 | None
+) -> tuple[np.float32, np.float32]:
+    """The adapted target h' and dh'/da."""
+    if bound is None:
+        t = _ONE + a * ln_h
+        return _HALF * (h + h * t * t), h * t * ln_h
+    adapted = h * exp((a if a > bound else bound) * ln_h)
+    return adapted, adapted * ln_h if a >= bound else _ZERO
 
 
-def _weigh(
-    x: Float[Tensor, "c n"],
-    q: Float[Tensor, "c n"],
-    weight: Float[Tensor, "c n"],
-    turn: Float[Tensor, "c n"],
-    beyond: Float[Tensor, "c n"],
-) -> None:
-    """Fill in w and w', here ``turn``."""
-    torch.sub(x, 1, out=beyond).sign_()
-    torch.sign(x, out=turn).lerp_(beyond, q)
-    torch.mul(x, turn, out=weight).addcmul_(q, beyond, value=-1)
-
-
-def _dot(first: Float[Tensor, "c n"], second: Float[Tensor, "c n"]) -> float:
-    return float(torch.dot(first.view(-1), second.view(-1)))
+@compiled()
+def _weigh(x: np.float32, q: np.float32) -> tuple[np.float32, np.float32]:
+    """The derived weight w and w'."""
+    sign = _ONE if x > _ZERO else -_ONE if x < _ZERO else _ZERO
+    beyond = _ONE if x > _ONE else -_ONE if x < _ONE else _ZERO
+    turn = (_ONE - q) * sign + q * beyond
+    return x * turn - q * beyond, turn

@@ -28,26 +28,27 @@ def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tenso
         pull = 1/N sum_n mean_k (t_nk - m_n)^2
         push = 1/2 sum_{i != j} exp(-(m_i - m_j)^2) / (N (N - 1))
 
-    One person alone gives push 0, nobody gives 0 for both. Any number of people is allowed.
+    One person alone gives push 0, nobody gives 0 for both. Any number of people is allowed. Computed in
+    float32 or wider, as squares of small numbers vanish in half precision.
 
     Args:
         tags: tag maps (frame: map, the coarsest).
         tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; rows of -1 are nobody.
     """
     present = tag_index >= 0
-    # (b p k) -> (b k p) reads every keypoint's own map, in one gather for all people.
-    read = tags.flatten(2).gather(2, tag_index.clamp(min=0).transpose(1, 2)).transpose(1, 2)
+    # Every keypoint reads its own map, in one gather for all people, whatever the memory format.
+    read = tags.permute(0, 2, 3, 1).flatten(1, 2).gather(1, tag_index.clamp(min=0))
+    read = read.to(torch.promote_types(tags.dtype, torch.float32))
     counts = present.sum(dim=2)
-    is_person = counts > 0
+    is_person, divisors = counts > 0, counts.clamp(min=1)
     people = is_person.sum(dim=1)
-    means = torch.where(present, read, 0.0).sum(dim=2) / counts.clamp(min=1)
+    means = torch.where(present, read, 0.0).sum(dim=2) / divisors
     deviations = torch.where(present, read - means.unsqueeze(2), 0.0)
-    spread = deviations.square().sum(dim=2) / counts.clamp(min=1)
+    spread = deviations.square().sum(dim=2) / divisors
     pull = spread.sum(dim=1) / people.clamp(min=1)
 
-    is_pair = is_person.unsqueeze(1) & is_person.unsqueeze(2)
-    is_pair = is_pair & ~torch.eye(is_pair.shape[1], dtype=torch.bool, device=tags.device)
+    is_pair = (is_person.unsqueeze(1) & is_person.unsqueeze(2)).tril(-1)  # each once
     closeness = torch.exp(-(means.unsqueeze(1) - means.unsqueeze(2)).square())
     pairs = (people * (people - 1)).clamp(min=1)
-    push = torch.where(is_pair, closeness, 0.0).sum(dim=(1, 2)) / (2 * pairs)
+    push = torch.where(is_pair, closeness, 0.0).sum(dim=(1, 2)) / pairs
     return TagLosses(pull=pull, push=push)
