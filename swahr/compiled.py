@@ -2,15 +2,19 @@
 
 Array operations pass over whole maps again and again; where each pixel needs many of them, or few pixels need
 any, a CPU is quicker with the loop itself. GPUs have other strengths, and run array operations.
+
+Machine code is made anew when the file of a function changes, and only then: a compiled function calls no
+compiled function of another file, and who changes this file deletes the `__pycache__` folders.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import torch
@@ -20,6 +24,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _ONE_AT_A_TIME = threading.Lock()
 """Held while all cores work: not every library that Numba may share work with admits two threads."""
+
+_PROCESS = os.getpid()
+"""Threads do not survive a fork, and OpenMP's library ends the process that asks for them there."""
 
 
 def compiled(*, reorder_sums: bool = False, parallel: bool = False) -> Callable[[Function], Function]:
@@ -32,23 +39,28 @@ def compiled(*, reorder_sums: bool = False, parallel: bool = False) -> Callable[
         parallel: loops over `numba.prange` are shared among as many threads as PyTorch uses. Such a function
             is called by Python only.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "parallel": parallel}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     options["fastmath"] = {"reassoc"} if reorder_sums else False
 
     def compile_later(function: Function) -> Function:
-        original = inspect.unwrap(function)  # tests wrap functions in checks of shapes: not compiled
+        original: Function = inspect.unwrap(
+            function
+        )  # tests wrap functions in checks of shapes: not compiled
         try:
-            machine_code: Function = njit(cache=True, **options)(original)
+            machine_code: Function = njit(cache=True, parallel=parallel, **options)(original)
         except RuntimeError:  # there is no place where it may be kept
-            machine_code = njit(**options)(original)
-        return _on_all_cores(machine_code) if parallel else machine_code
+            machine_code = njit(parallel=parallel, **options)(original)
+        return _on_all_cores(machine_code, njit(**options)(original)) if parallel else machine_code
 
     return compile_later
 
 
-def _on_all_cores(machine_code: Function) -> Function:
+def _on_all_cores(machine_code: Function, on_one: Function) -> Function:
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # torch's
     @wraps(machine_code)
     def run(*arguments: Any) -> Any:
+        if os.getpid() != _PROCESS:
+            return on_one(*arguments)
         threads = torch.get_num_threads()
         with _ONE_AT_A_TIME:
             most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set by its import
@@ -57,4 +69,4 @@ def _on_all_cores(machine_code: Function) -> Function:
                 torch.set_num_threads(threads)
             return machine_code(*arguments)
 
-    return run  # type: ignore[return-value] # takes what the function takes
+    return cast("Function", run)

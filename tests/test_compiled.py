@@ -1,19 +1,47 @@
 """Compiled loops: they round as written, run on several cores, and need no place to be kept in."""
 
+import importlib
+import inspect
 import os
+import pkgutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from numba import get_thread_id, prange
+from numba.core.dispatcher import Dispatcher
 
+import swahr
 from swahr.compiled import compiled
 
-_SCRIPT = """
+
+def printed(file: Path, script: str, **variables: str) -> str:
+    """What a script, in a file beside which machine code may be kept, prints in a process of its own."""
+    file.write_text(script)
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"} | variables
+    run = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@compiled()
+def _sum(values: np.ndarray) -> np.float32:
+    total = np.float32(0)
+    for i in range(len(values)):
+        total += values[i]
+    return total
+
+
+def test_compiled_rounds_as_written() -> None:
+    values = np.random.default_rng(0).random(10_000, dtype=np.float32)
+    assert _sum(values) == np.cumsum(values, dtype=np.float32)[-1]
+
+
+_DOUBLE = """
 from swahr.compiled import compiled
 
 @compiled()
@@ -24,32 +52,38 @@ print(double(21))
 """
 
 
-@compiled()
-def _sum(values: np.ndarray) -> np.float32:
-    total = np.float32(0)
-    for value in values:
-        total += value
-    return total
-
-
-def test_compiled_rounds_as_written() -> None:
-    values = np.random.default_rng(0).random(10_000, dtype=np.float32)
-    assert _sum(values) == np.cumsum(values, dtype=np.float32)[-1]
-
-
 def test_compiled_runs_where_nothing_may_be_written(tmp_path: Path) -> None:
-    module = tmp_path / "loops" / "loop.py"
-    module.parent.mkdir()
-    module.write_text(_SCRIPT)
     # Numba looks for a place beside the module, then in the user's cache: neither can be made here.
-    (module.parent / "__pycache__").write_text("")
-    (tmp_path / "home").write_text("")
-    environment = {**os.environ, "HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
-    environment.pop("NUMBA_CACHE_DIR", None)
-    run = subprocess.run(
-        [sys.executable, module], env=environment, capture_output=True, text=True, check=False
-    )
-    assert run.stdout == "42\n", run.stderr
+    (tmp_path / "__pycache__").write_text("")
+    home = tmp_path / "home"
+    home.write_text("")
+    said = printed(tmp_path / "double.py", _DOUBLE, HOME=str(home), XDG_CACHE_HOME=str(home))
+    assert said == "42\n"
+
+
+def _compiled_functions(module: ModuleType) -> dict[str, Dispatcher]:
+    """By the names that they have in a module."""
+    unwrapped = {
+        name: inspect.unwrap(value, stop=lambda function: isinstance(function, Dispatcher))
+        for name, value in vars(module).items()
+        if callable(value)
+    }
+    return {name: value for name, value in unwrapped.items() if isinstance(value, Dispatcher)}
+
+
+def test_convention_compiled_functions_call_none_of_another_file() -> None:
+    """Numba looks only at a function's own file to see whether its machine code is outdated."""
+    names = [found.name for found in pkgutil.walk_packages(swahr.__path__, "swahr.")]
+    modules = [importlib.import_module(name) for name in names if not name.endswith(".main")]
+    calls = 0
+    for module in modules:
+        functions = _compiled_functions(module)
+        for function in functions.values():
+            if function.py_func.__module__ == module.__name__:
+                for name in functions.keys() & set(function.py_func.__code__.co_names):
+                    calls += 1
+                    assert functions[name].py_func.__module__ == module.__name__, f"{function} calls {name}"
+    assert calls > 10
 
 
 @compiled(parallel=True)
@@ -72,28 +106,63 @@ def test_work_is_shared_among_the_threads_of_pytorch(threads: int, count: int) -
 
 _FIRST_CALL = """
 import numpy as np, torch
-from swahr.decode.search import best_places
+from numba import prange
+from swahr.compiled import compiled
+
+@compiled(parallel=True)
+def fill(numbers):
+    for i in prange(len(numbers)):
+        numbers[i] = i
 
 torch.set_num_threads(1)
-maps, tags, tag = (np.zeros(shape, np.float32) for shape in [(1, 4, 4), (1, 4, 4, 1), (1, 1)])
-best_places(maps, tags, np.zeros(1, int), tag)
+fill(np.zeros(10))
 print(torch.get_num_threads())
 """
 
 
-def test_convention_pytorch_keeps_its_number_of_threads() -> None:
-    run = subprocess.run([sys.executable, "-c", _FIRST_CALL], capture_output=True, text=True, check=False)
-    assert run.stdout == "1\n", run.stderr
+def test_convention_pytorch_keeps_its_number_of_threads(tmp_path: Path) -> None:
+    assert printed(tmp_path / "first_call.py", _FIRST_CALL) == "1\n"
 
 
-def test_several_threads_may_call_it() -> None:
-    rows = np.random.default_rng(0).random((64, 100), dtype=np.float32)
+_FORK = """
+import os
+fill(np.zeros(10))
+child = os.fork()
+if child == 0:
+    numbers = np.zeros(10)
+    fill(numbers)
+    os._exit(int(numbers.sum()))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
-    def call(_: int) -> np.ndarray:
-        sums = np.zeros(len(rows), dtype=np.float32)
-        _rows(rows, sums, np.zeros(len(rows), dtype=np.int64))
-        return sums
 
-    with ThreadPoolExecutor(4) as executor:
-        results = list(executor.map(call, range(40)))
-    assert all((result == results[0]).all() for result in results)
+def test_forked_processes_may_call_it(tmp_path: Path) -> None:
+    assert printed(tmp_path / "fork.py", _FIRST_CALL + _FORK) == "1\n45\n"
+
+
+_MANY_THREADS = """
+import threading
+torch.set_num_threads(2)
+arrays = [np.zeros(1000) for _ in range(200)]
+run = lambda part: [fill(numbers) for numbers in part]
+callers = [threading.Thread(target=run, args=(arrays[i::4],)) for i in range(4)]
+[caller.start() for caller in callers]
+[caller.join() for caller in callers]
+print(all((numbers == np.arange(1000)).all() for numbers in arrays))
+"""
+
+
+def test_several_threads_may_call_it(tmp_path: Path) -> None:
+    """Also with the one of Numba's libraries that ends the process when they do so at once."""
+    said = printed(tmp_path / "many.py", _FIRST_CALL + _MANY_THREADS, NUMBA_THREADING_LAYER="workqueue")
+    assert said == "1\nTrue\n"
+
+
+def test_torch_compile_passes_over_it() -> None:
+    def double_rows(rows: torch.Tensor) -> torch.Tensor:
+        sums = torch.empty(len(rows))
+        _rows(rows.numpy(), sums.numpy(), np.zeros(len(rows), dtype=np.int64))
+        return sums * 2
+
+    rows = torch.rand(5, 100)
+    assert torch.equal(torch.compile(double_rows, backend="eager")(rows), double_rows(rows))

@@ -37,7 +37,12 @@ class KeypointRecovery:
     def __call__(
         self, groups: Groups, heatmaps: Float[Tensor, "k h w"], tags: Float[Tensor, "k h w t"]
     ) -> Groups:
-        """Return the groups with missing keypoints filled in. Frame: map."""
+        """Return the groups with missing keypoints filled in. Frame: map.
+
+        Raises:
+            ValueError: groups, heatmaps and tags do not belong together.
+        """
+        _check(groups, heatmaps, tags)
         person, keypoint = np.nonzero(~groups.present)
         if not self.enabled or not len(person):
             return groups
@@ -52,6 +57,17 @@ class KeypointRecovery:
         scores[filled] = heat.cpu().double().numpy()[found]
         present[filled] = True
         return replace(groups, positions=positions, scores=scores, present=present)
+
+
+def _check(groups: Groups, heatmaps: Float[Tensor, "k h w"], tags: Float[Tensor, "k2 h2 w2 t"]) -> None:
+    """The search checks no index."""
+    keypoints, dimensions = groups.present.shape[1], groups.tag.shape[1]
+    if len(heatmaps) != keypoints or tags.shape != (*heatmaps.shape, dimensions) or not heatmaps[0].numel():
+        raise ValueError(
+            f"expected heatmaps (k h w) and tags (k h w t) of k = {keypoints} keypoints and t = {dimensions} "
+            f"tag components, as the groups have, got {tuple(heatmaps.shape)} and {tuple(tags.shape)}; pass "
+            "the maps that the groups were found on"
+        )
 
 
 def _best_pixels(

@@ -28,11 +28,11 @@ class _Tiles(NamedTuple):
         corner: (y, x) of the first pixel of each.
         hottest: the greatest heat in each.
         bound: the greatest heat in it and all that follow.
-        low: the least tag in each, by component; of as many tiles as were asked for.
+        low: the least tag in each, by component; filled in as far as the search has come.
         high: the greatest.
-        slot: where a tile's pixels are; -1: nowhere yet.
-        heat: the pixels' heat.
-        tags: the pixels' tags.
+        slot: where the pixels of each were copied to; -1: nowhere yet.
+        heat: of a slot's pixels.
+        tags: of a slot's pixels.
     """
 
     corner: Int64[np.ndarray, "s 2"]
@@ -85,7 +85,7 @@ def _search_map(
 ) -> None:
     h, w = heat.shape
     tiles = _sorted_tiles(heat, tags.shape[2])
-    count, known, read = len(tiles.hottest), 0, 0
+    count, known, copied = len(tiles.hottest), 0, 0
     rows, edges = tags.reshape(h, -1), np.empty((2, _SIDE * tags.shape[2]), np.float32)
     reachable, value = np.empty(_BLOCK, np.float32), np.empty(_AREA, np.float32)
     for query in range(len(wanted)):
@@ -101,9 +101,9 @@ def _search_map(
                 if reachable[tile - start] < best or (reachable[tile - start] == best and first > place):
                     continue
                 if tiles.slot[tile] < 0:
-                    _read(heat, tags, tiles, tile, read)
-                    tiles.slot[tile] = read
-                    read += 1
+                    _copy_tile(heat, tags, tiles, tile, copied)
+                    tiles.slot[tile] = copied
+                    copied += 1
                 pixel = _best_pixel(tiles, tiles.slot[tile], wanted[query], value)
                 there = first + pixel // _SIDE * w + pixel % _SIDE
                 if value[pixel] > best or (value[pixel] == best and there < place):
@@ -134,11 +134,11 @@ def _sorted_tiles(heat: Float32[np.ndarray, "h w"], dimensions: int) -> _Tiles:
     for rank in range(count - 2, -1, -1):
         bound[rank] = bound[rank + 1] if bound[rank + 1] > bound[rank] else bound[rank]
     low, high = np.empty((dimensions, count), np.float32), np.empty((dimensions, count), np.float32)
-    heat_read, tags_read = (
+    tile_heat, tile_tags = (
         np.empty((count, _AREA), np.float32),
         np.empty((count, dimensions, _AREA), np.float32),
     )
-    return _Tiles(corner, hottest, bound, low, high, np.full(count, -1), heat_read, tags_read)
+    return _Tiles(corner, hottest, bound, low, high, np.full(count, -1), tile_heat, tile_tags)
 
 
 @compiled()
@@ -210,7 +210,7 @@ def _bound(
 
 
 @compiled()
-def _read(
+def _copy_tile(
     heat: Float32[np.ndarray, "h w"], tags: Float32[np.ndarray, "h w t"], tiles: _Tiles, tile: int, slot: int
 ) -> None:
     """Copy a tile's pixels to where they lie together; nothing is hot outside the map."""

@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from swahr.compiled import compiled
-from swahr.loss.elementary import exp, log
 from swahr.loss.heatmap import SMALLEST_EXPONENT, ScaleTarget
 
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
@@ -169,15 +168,15 @@ def _visit(
         error, regulariser, by_error, by_regulariser = _ZERO, _ZERO, slopes[0, image], slopes[1, image]
         for i in range(len(taught)):
             h, p = taught[i], _read(x, row, i)
-            inside, supported = h >= _ZERO, h > _ZERO
-            ln_h = log(h if supported else _ONE)
-            r, weight, turn = p - h, _ONE, _ZERO
+            inside, supported = h != _UNTAUGHT, h > _ZERO
+            ln_h = _log(h if supported else _ONE)
+            r, weight, turn, alpha, bend = p - h, _ONE, _ZERO, _ZERO, _ZERO
             if a is not None:
                 alpha = _read(a, row, i) if supported else _ZERO
                 adapted, bend = _adapt(h, ln_h, alpha, bound)
                 r = p - adapted
             if gamma is not None:
-                weight, turn = _weigh(p, exp(gamma * ln_h) if supported else _ZERO)
+                weight, turn = _weigh(p, _exp(gamma * ln_h) if supported else _ZERO)
             error += r * r * weight if inside else _ZERO
             slope = by_error * (_TWO * r * weight + r * r * turn)
             _write(slope if inside else _ZERO, by_x, row, i)
@@ -212,7 +211,7 @@ def _adapt(
     if bound is None:
         t = _ONE + a * ln_h
         return _HALF * (h + h * t * t), h * t * ln_h
-    adapted = h * exp((a if a > bound else bound) * ln_h)
+    adapted = h * _exp((a if a > bound else bound) * ln_h)
     return adapted, adapted * ln_h if a >= bound else _ZERO
 
 
@@ -223,3 +222,49 @@ def _weigh(x: np.float32, q: np.float32) -> tuple[np.float32, np.float32]:
     beyond = _ONE if x > _ONE else -_ONE if x < _ONE else _ZERO
     turn = (_ONE - q) * sign + q * beyond
     return x * turn - q * beyond, turn
+
+
+@compiled()
+def _log(x: np.float32) -> np.float32:
+    """Natural logarithm to 1 unit in the last place, for positive, finite, normal x; 0 at 1.
+
+    By Cephes' polynomial for float32 (S. L. Moshier, `logf`) without branches, because a library's function
+    cannot be taken of several pixels at a time.
+    """
+    one, half = np.float32(1), np.float32(0.5)
+    bits = np.int32(np.float32(x).view(np.int32) - np.int32(0x3F3504F3))  # of sqrt(1/2)
+    exponent = np.float32(np.int32(bits >> np.int32(23)))
+    m = np.int32((bits & np.int32(0x7FFFFF)) + np.int32(0x3F3504F3)).view(np.float32) - one
+    p = np.float32(7.0376836292e-2)
+    p = p * m - np.float32(1.1514610310e-1)
+    p = p * m + np.float32(1.1676998740e-1)
+    p = p * m - np.float32(1.2420140846e-1)
+    p = p * m + np.float32(1.4249322787e-1)
+    p = p * m - np.float32(1.6668057665e-1)
+    p = p * m + np.float32(2.0000714765e-1)
+    p = p * m - np.float32(2.4999993993e-1)
+    p = p * m + np.float32(3.3333331174e-1)
+    # ln 2 in two parts, of which the first has few bits: its multiples are not rounded.
+    small = m * (m * m) * p - exponent * np.float32(2.12194440e-4) - half * (m * m)
+    return m + small + exponent * np.float32(0.693359375)
+
+
+@compiled()
+def _exp(x: np.float32) -> np.float32:
+    """e^x to 1 unit in the last place, for x from -87 to 88, to which others are moved; NaN stays.
+
+    By Cephes' polynomial (`expf`) in the same way.
+    """
+    low, high = np.float32(-87), np.float32(88)
+    x = low if x < low else x
+    x = high if x > high else x
+    n: np.float32 = np.rint(x * np.float32(1.44269504088896341))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    power: np.float32 = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return (p * (r * r) + r + np.float32(1)) * power

@@ -61,8 +61,10 @@ class TargetEncoder:
         """Draw heatmaps and mask per stride, and find where tags are read.
 
         Raises:
-            ValueError: the input's size is not a multiple of a stride.
+            ValueError: the input's size is not a multiple of a stride, or the batch's parts do not belong
+                together.
         """
+        _check(batch)
         draw = _draw_on_cpu if batch.valid.device.type == "cpu" else _draw_on_gpu
         present = batch.visibility > ABSENT
         maps, tag_index = [], []
@@ -78,6 +80,18 @@ class TargetEncoder:
             maps.append(MapTargets(heatmaps, valid, stride))
             tag_index.append(index)
         return Targets(maps=tuple(maps), tag_index=tag_index[0])
+
+
+def _check(batch: Batch) -> None:
+    """The loops check no index."""
+    people, visibility, valid = (
+        tuple(part.shape) for part in (batch.keypoints, batch.visibility, batch.valid)
+    )
+    if people != (*visibility, 2) or len(visibility) != 3 or valid[:1] != visibility[:1]:
+        raise ValueError(
+            "expected keypoints (b p k 2), visibility (b p k) and a mask (b H W) of the same images, people "
+            f"and keypoints, got {people}, {visibility} and {valid}"
+        )
 
 
 Pixels = Int64[Tensor, "b p k 2"]

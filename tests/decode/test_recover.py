@@ -149,3 +149,33 @@ def test_what_is_not_a_number_does_no_harm(value: float, everywhere: bool):
         maps[hurt].view(-1)[slice(None) if everywhere else slice(100, None, 7)] = value
         places = search_of_tiles(*maps, torch.tensor([0, 1, 1]), torch.zeros(3, 2))
         assert ((places >= 0) & (places < 600)).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["fewer tags", "smaller tags", "more components", "fewer heatmaps", "no pixels"]
+)
+def test_maps_that_do_not_belong_together_are_refused(untyped, wrong: str):
+    heatmaps, tags = two_places()
+    maps = {
+        "fewer tags": (heatmaps, tags[:1]),
+        "smaller tags": (heatmaps, tags[:, :5]),
+        "more components": (heatmaps, tags.expand(-1, -1, -1, 3)),
+        "fewer heatmaps": (heatmaps[:1], tags[:1]),
+        "no pixels": (heatmaps[:, :0], tags[:, :0]),
+    }
+    with pytest.raises(ValueError, match="pass the maps that the groups were found on"):
+        KeypointRecovery()(nobody_but(0.0), *maps[wrong])
+
+
+def test_of_equals_the_first_counts_whichever_tile_is_visited_first():
+    """One tile is hotter, by a pixel whose tag does not fit, and is visited first."""
+    for first, second in (((3, 5), (2, 9)), ((2, 5), (3, 9)), ((7, 0), (0, 15)), ((0, 7), (7, 8))):
+        heatmaps, tags = torch.zeros(1, 8, 16), torch.full((1, 8, 16, 1), 9.0)
+        for y, x in (first, second):
+            heatmaps[0, y, x], tags[0, y, x] = 0.5, 0.0
+        for hot in ((0, 0), (4, 12)):
+            hotter = heatmaps.clone()
+            hotter[0][hot] = 0.9
+            inputs = hotter, tags, torch.tensor([0]), torch.zeros(1, 1)
+            earliest = min(y * 16 + x for y, x in (first, second))
+            assert search_of_tiles(*inputs).item() == best_of_all(*inputs).item() == earliest

@@ -107,13 +107,22 @@ def test_thresholds_leave_out_keypoints_and_people() -> None:
     assert not changed(draw_poses(grey(), poses, threshold=0.95)).any()
 
 
+def test_what_recovery_made_up_is_not_drawn_unless_asked_for() -> None:
+    points = spread_out(CHAIN, people=2)
+    poses = poses_of(points, CHAIN, np.array([[0.9, 0.9, 0.05], [0.09, 0.09, 0.09]]))
+    usual, everything = draw_poses(grey(), poses), draw_poses(grey(), poses, threshold=0, person_threshold=0)
+    for x, y in (points[0, 2], points[1, 0]):
+        assert changed(everything)[int(y), int(x)]
+        assert not changed(usual)[int(y), int(x)]
+
+
 def test_low_scores_are_thinner() -> None:
     points = np.array([[[20.5, 300.5], [400.5, 300.5], [780.5, 300.5]]])
     everywhere = [
         changed(draw_poses(grey(600, 800), poses_of(points, CHAIN, np.full((1, 3), score)))).sum()
-        for score in (0.9, 0.05)
+        for score in (0.9, 0.15)
     ]
-    assert everywhere[1] < 0.7 * everywhere[0]
+    assert 0 < everywhere[1] < 0.7 * everywhere[0]
 
 
 def test_larger_people_have_wider_limbs() -> None:

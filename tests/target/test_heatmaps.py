@@ -1,6 +1,7 @@
 """Targets: equal to the published ones, to a slow reference, and well behaved."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -291,3 +292,12 @@ def test_mask_pixel_is_valid_when_half_of_it_is() -> None:
 def test_bad_parameters(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TargetEncoder(**({"strides": (4,)} | changes))(_batch([[(1, 1)]], [[2]], 64))
+
+
+@pytest.mark.parametrize("part", ["keypoints", "visibility", "valid"])
+def test_a_batch_whose_parts_do_not_belong_together(untyped: None, part: str) -> None:
+    batch = _batch([[(1, 1)]] * 2, [[2]] * 2, 64)
+    with pytest.raises(ValueError, match="of the same images, people"):
+        TargetEncoder(strides=(4,))(
+            replace(batch, **{part: getattr(batch, part).repeat_interleave(2, dim=0)})
+        )
