@@ -1,7 +1,6 @@
 """Targets: equal to the published ones, to a slow reference, and well behaved."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from swahr.geometry import Affine
 from swahr.structures import Batch
-from swahr.target import TargetEncoder, heatmaps
+from swahr.target import TargetEncoder
 
 CASES = ("empty", "centre_one", "borders", "out_of_range", "invisible_mixed", "overlapping", "crowd30")
 
@@ -169,56 +168,6 @@ def _apex(values: torch.Tensor) -> float:
     return float((values[2] - values[0]) / (2 * (2 * values[1] - values[0] - values[2])))
 
 
-def _crowd(people: int, size: tuple[int, int]) -> Batch:
-    """Three images; keypoints on the map, around it and nowhere, in tensors that are not contiguous."""
-    rng = np.random.default_rng(people)
-    keypoints = torch.from_numpy(rng.uniform(-9, 70, (4, people, 3, 2))).float()
-    if people:
-        keypoints[:3, 0, 0, 0] = torch.tensor([math.nan, math.inf, -1e30])
-    return Batch(
-        images=torch.zeros(3, 3, *size, dtype=torch.uint8),
-        keypoints=keypoints.transpose(0, 2),
-        visibility=torch.from_numpy(rng.integers(0, 3, (4, people, 3))).transpose(0, 2),
-        valid=torch.from_numpy(rng.random((*size, 3)) < 0.5).permute(2, 0, 1),
-        image_ids=(0, 1, 2),
-        input_from_image=(Affine.identity(),) * 3,
-    )
-
-
-@pytest.mark.parametrize("strides", [(4, 2), (6, 4), (12, 3, 1)])
-@pytest.mark.parametrize("centre", ["truncated", "unbiased"])
-@pytest.mark.parametrize("people", [0, 1, 40])
-def test_a_gpu_draws_the_same(
-    people: int, centre: Any, strides: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder, batch = TargetEncoder(strides, sigma=1.5, centre=centre), _crowd(people, (36, 60))
-    drawn = encoder(batch)
-    monkeypatch.setattr(heatmaps, "_draw_on_cpu", heatmaps._draw_on_gpu)
-    scattered = encoder(batch)
-    assert torch.equal(scattered.tag_index, drawn.tag_index)
-    for maps, same in zip(scattered.maps, drawn.maps, strict=True):
-        assert torch.equal(maps.heatmaps, same.heatmaps)
-        assert torch.equal(maps.valid, same.valid)
-
-
-@pytest.mark.parametrize("centre", ["truncated", "unbiased"])
-def test_a_gpu_is_not_waited_for(centre: Any) -> None:
-    """Tensors on "meta" are ahead of Python, as a GPU's: it gets an error where it would have to wait."""
-    targets = TargetEncoder((4, 2), centre=centre)(_crowd(5, (36, 60)).to(torch.device("meta")))
-    assert [maps.heatmaps.shape for maps in targets.maps] == [(3, 4, 9, 15), (3, 4, 18, 30)]
-
-
-def test_maps_of_other_shapes_and_strides() -> None:
-    """Strides that do not divide each other, on an input that is not square."""
-    batch = _crowd(9, (36, 60))
-    for strides in ((6, 4), (12, 3, 1)):
-        for maps in TargetEncoder(strides=strides)(batch).maps:
-            (alone,) = TargetEncoder(strides=(maps.stride,))(batch).maps
-            assert torch.equal(maps.heatmaps, alone.heatmaps)
-            share = torch.nn.functional.avg_pool2d(batch.valid.double()[:, None], maps.stride)[:, 0]
-            assert torch.equal(maps.valid, share >= 0.5)
-
-
 def test_order_of_people_does_not_matter() -> None:
     rng = np.random.default_rng(1)
     keypoints, visibility = rng.uniform(0, 64, (8, 3, 2)), rng.integers(0, 3, (8, 3))
@@ -292,12 +241,3 @@ def test_mask_pixel_is_valid_when_half_of_it_is() -> None:
 def test_bad_parameters(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TargetEncoder(**({"strides": (4,)} | changes))(_batch([[(1, 1)]], [[2]], 64))
-
-
-@pytest.mark.parametrize("part", ["keypoints", "visibility", "valid"])
-def test_a_batch_whose_parts_do_not_belong_together(untyped: None, part: str) -> None:
-    batch = _batch([[(1, 1)]] * 2, [[2]] * 2, 64)
-    with pytest.raises(ValueError, match="of the same images, people"):
-        TargetEncoder(strides=(4,))(
-            replace(batch, **{part: getattr(batch, part).repeat_interleave(2, dim=0)})
-        )
