@@ -31,8 +31,8 @@ class PeakExtractor:
         plateaus: how many of several equal pixels in one window are peaks, ``one`` or ``all``.
 
     Raises:
-        ValueError: the window is even, ``max_people`` is not positive, the threshold is negative, or
-            ``plateaus`` is unknown.
+        ValueError: the window is even, ``max_people`` is not positive, ``plateaus`` is unknown, or
+            the threshold is negative with ``all``.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class PeakExtractor:
             raise ValueError(f"expected an odd window such as 5, got {window}")
         if max_people < 1:
             raise ValueError(f"expected max_people of at least 1, got {max_people}")
-        if threshold < 0:
-            raise ValueError(f"expected a threshold of at least 0, got {threshold}")
+        if plateaus == "all" and threshold < 0:  # suppressed pixels count as 0 there
+            raise ValueError(f"expected a threshold of at least 0 with plateaus 'all', got {threshold}")
         if plateaus not in get_args(Plateaus):
             raise ValueError(f"expected plateaus 'one' or 'all', got {plateaus!r}")
         self.window = window

@@ -156,7 +156,11 @@ def test_golden_peaks(golden_arrays, golden_json, case: str):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"window": 4}, "odd window"), ({"max_people": 0}, "max_peop"), ({"threshold": -0.1}, "at least 0")],
+    [
+        ({"window": 4}, "odd window"),
+        ({"max_people": 0}, "max_peop"),
+        ({"threshold": -0.1, "plateaus": "all"}, "at least 0"),
+    ],
 )
 def test_bad_settings(values: dict, message: str):
     with pytest.raises(ValueError, match=message):
