@@ -17,7 +17,7 @@ from swahr.build import TEST_TIME_GROUPS, annotation_files, build_evaluation, bu
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.command import fresh_folder, report, run_command, write_json
 from swahr.data import Source, validation_loader
-from swahr.draw import contact_sheet, draw_poses, write_image
+from swahr.draw import contact_sheet, count_drawn, draw_poses, write_image
 from swahr.evaluation import results_from_poses, write_results
 from swahr.predictor import RUN_SETTINGS, Predictor
 from swahr.stamp import make_stamp
@@ -85,12 +85,15 @@ def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: i
 def _page(source: Source, poses: Mapping[int, Poses], count: int) -> npt.NDArray[np.uint8]:
     """Drawn predictions of images spread evenly over the source."""
     indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
-    labelled = [source[index] for index in indices]
-    images = [draw_poses(one.image, poses[one.image_id]) for one in labelled]
-    captions = [
-        f"{source.describe(index)}: {len(poses[one.image_id])} found, {len(one.annotations)} annotated"
-        for index, one in zip(indices, labelled, strict=True)
-    ]
+    images, captions = [], []
+    for index in indices:
+        labelled = source[index]
+        found = poses[labelled.image_id]
+        images.append(draw_poses(labelled.image, found))
+        captions.append(
+            f"{source.describe(index)}: {count_drawn(found)} drawn of {len(found)} found, "
+            f"{len(labelled.annotations)} annotated"
+        )
     return contact_sheet(images, captions)
 
 

@@ -9,10 +9,11 @@ from swahr.draw.image_file import write_image
 from swahr.draw.maps import draw_heatmaps, draw_scale_map, draw_tags, draw_weight_map
 from swahr.draw.page import contact_sheet
 from swahr.draw.panels import map_panels
-from swahr.draw.poses import draw_annotations, draw_poses
+from swahr.draw.poses import count_drawn, draw_annotations, draw_poses
 
 __all__ = [
     "contact_sheet",
+    "count_drawn",
     "draw_annotations",
     "draw_curves",
     "draw_heatmaps",

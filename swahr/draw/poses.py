@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, Int32, UInt8
+from jaxtyping import Bool, Float64, Int32, UInt8
 
 from swahr.draw.image_file import check_image
 from swahr.draw.palette import BLACK, WHITE, Colour, mix, person_colour
@@ -12,6 +12,7 @@ from swahr.geometry import INDEX_FROM_POINT
 from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, OCCLUDED, Annotations, Poses
 
+_SEEN = 0.1  # what scores less is mostly made up by recovery
 _FRACTION_BITS = 4  # OpenCV's fixed-point coordinates: sixteenths of a pixel
 _LIMB_OPACITY = 0.85
 _FULL_SCORE = 0.5  # from this keypoint score on, limbs have their full width
@@ -21,7 +22,11 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)  # cv2.circle mak
 
 
 def draw_poses(
-    image: UInt8[np.ndarray, "H W 3"], poses: Poses, *, threshold: float = 0.1, person_threshold: float = 0.1
+    image: UInt8[np.ndarray, "H W 3"],
+    poses: Poses,
+    *,
+    threshold: float = _SEEN,
+    person_threshold: float = _SEEN,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw the people found in an image; limbs and dots get thinner as keypoint scores fall.
 
@@ -37,9 +42,18 @@ def draw_poses(
     Returns:
         A new image of the same size.
     """
-    shown = poses.present & (poses.scores >= threshold) & (poses.score >= person_threshold)[:, None]
+    shown = _shown(poses, threshold, person_threshold)
     strength = np.clip(poses.scores / _FULL_SCORE, _WIDTH_OF_HIDDEN, 1.0)
     return _draw_people(image, poses.keypoints, np.where(shown, strength, 0.0), poses.skeleton)
+
+
+def count_drawn(poses: Poses, *, threshold: float = _SEEN, person_threshold: float = _SEEN) -> int:
+    """How many people `draw_poses` draws with the same thresholds."""
+    return int(_shown(poses, threshold, person_threshold).any(axis=1).sum())
+
+
+def _shown(poses: Poses, threshold: float, person_threshold: float) -> Bool[np.ndarray, "p k"]:
+    return poses.present & (poses.scores >= threshold) & (poses.score >= person_threshold)[:, None]
 
 
 def draw_annotations(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from swahr.checkpoint import network_weights, save_checkpoint
 from swahr.data import Source
-from swahr.draw import contact_sheet, draw_curves, draw_poses, write_image
+from swahr.draw import contact_sheet, count_drawn, draw_curves, draw_poses, write_image
 from swahr.training.module import PoseModule
 
 _log = logging.getLogger(__name__)
@@ -244,7 +244,10 @@ class PredictionPictures(Callback):
             if labelled.image_id in module.validation_poses:
                 poses = module.validation_poses[labelled.image_id]
                 images.append(draw_poses(labelled.image, poses))
-                captions.append(f"{self.source.describe(index)}: {len(poses)} of {len(labelled.annotations)}")
+                people = (
+                    f"{count_drawn(poses)} drawn of {len(poses)} found, {len(labelled.annotations)} annotated"
+                )
+                captions.append(f"{self.source.describe(index)}: {people}")
         page: np.ndarray[Any, np.dtype[np.uint8]] = contact_sheet(images, captions)
         return page
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from swahr.draw import draw_annotations, draw_poses
+from swahr.draw import count_drawn, draw_annotations, draw_poses
 from swahr.draw.palette import keypoint_colours, person_colour
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
 from swahr.structures import ABSENT, OCCLUDED, VISIBLE, Annotations, Poses
@@ -114,6 +114,8 @@ def test_what_recovery_made_up_is_not_drawn_unless_asked_for() -> None:
     for x, y in (points[0, 2], points[1, 0]):
         assert changed(everything)[int(y), int(x)]
         assert not changed(usual)[int(y), int(x)]
+    assert count_drawn(poses) == 1
+    assert count_drawn(poses, threshold=0, person_threshold=0) == 2
 
 
 def test_low_scores_are_thinner() -> None:
