@@ -14,12 +14,6 @@ from swahr.data import CocoSource, PoseDataModule, RandomAffine, Source
 from swahr.skeleton import COCO
 from swahr.structures import Batch, LabelledImage
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # inside Lightning
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),
-]
-
 
 @pytest.fixture(autouse=True)
 def _opencv_threads() -> Any:
