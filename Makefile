@@ -1,4 +1,4 @@
-# make test | lint | demo | lock. Each makes its own environment in .venv if there is none, or if
+# make test | lint | demo | gpu | lock. Each makes its own environment in .venv if there is none, or if
 # requirements.lock or pyproject.toml changed since it was made.
 
 PYTHON ?= python3
@@ -10,10 +10,14 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 PYTEST_FLAGS ?= -n logical --maxprocesses 8 --dist worksteal --durations 5
 
 .DEFAULT_GOAL := test
-.PHONY: demo test lint lock
+.PHONY: demo gpu test lint lock
 
 demo: $(READY)
 	$(BIN)/python experiments/demo.py
+
+# Checks and measures everything that needs a GPU, in at most ten minutes; writes docs/performance-gpu.md.
+gpu: $(READY)
+	$(BIN)/python experiments/gpu.py
 
 test: lint
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST_FLAGS)

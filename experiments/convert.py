@@ -1,6 +1,6 @@
 """The same as `swahr convert`."""
 
-from swahr.cli.convert import main
+from swahr.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("convert")

@@ -1,8 +1,8 @@
-"""How many people grouping makes of larger and larger crowds; peaks only, no maps."""
+"""The number of people that grouping finds in growing crowds; peaks only, no maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,10 @@ import numpy.typing as npt
 import torch
 from crowds import Crowd
 from noise import NoiseModel
-from variants import grouping
+from variants import Group
 
-from swahr.grouping.associative_embedding import Rule
-from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, Peaks
 
-RULES: tuple[Rule, ...] = ("official", "gated")
 _KEPT = 30  # peaks per keypoint type, as `PeakExtractor` keeps by default
 _TAG_DIMENSIONS = 2
 
@@ -24,8 +21,8 @@ _TAG_DIMENSIONS = 2
 def crowd_peaks(labelled: npt.NDArray[np.bool_], noise: NoiseModel, rng: np.random.Generator) -> Peaks:
     """Peaks of people whose labelled keypoints are given ``(p k)``: the best thirty of each keypoint type.
 
-    Heights, missing and spurious peaks and tags are those of the noise model; a spurious peak has the tag of
-    a person drawn at random.
+    Heights, tags, missing and spurious peaks follow the noise model. A spurious peak has the tag of a random
+    person.
     """
     people, keypoints = labelled.shape
     means = noise.tag_gap * rng.permutation(people)
@@ -51,7 +48,7 @@ def crowd_peaks(labelled: npt.NDArray[np.bool_], noise: NoiseModel, rng: np.rand
 
 def crowd_growth(
     crowds: Sequence[Crowd],
-    skeleton: Skeleton,
+    rules: Mapping[str, Group],
     noise: NoiseModel,
     *,
     people: Sequence[int],
@@ -66,8 +63,7 @@ def crowd_growth(
         drawn = [
             crowd_peaks(visible[rng.integers(0, len(visible), count)], noise, rng) for _ in range(repeats)
         ]
-        for rule in RULES:
-            group = grouping(rule, skeleton)
+        for rule, group in rules.items():
             found = [len(group(peaks)[0]) for peaks in drawn]
             rows.append({"people": count, "grouping": rule, "found": np.mean(found), "spread": np.std(found)})
     return rows

@@ -1,4 +1,4 @@
-"""Annotated people without their images: what the experiments encode and decode."""
+"""Annotated people without their images, to be encoded and decoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from swahr.aggregate import Aggregator
-from swahr.aggregate.frames import frame_sizes, input_frame
+from swahr.aggregate.frames import input_frame
 from swahr.geometry import POINT_FROM_INDEX, Affine
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations
@@ -26,7 +26,7 @@ class Crowd:
 
 
 def annotated_crowds(ground_truth: Mapping[str, Any], skeleton: Skeleton) -> list[Crowd]:
-    """The people of every image who have labelled keypoints; crowd regions are nobody."""
+    """The people of every image who have labelled keypoints; crowd regions are left out."""
     entries: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
     for person in ground_truth["annotations"]:
         if not person["iscrowd"] and any(person["keypoints"][2::3]):
@@ -48,6 +48,5 @@ def _annotations(people: list[Mapping[str, Any]], skeleton: Skeleton) -> Annotat
 
 
 def input_from_image(size: tuple[int, int], aggregate: Aggregator) -> Affine:
-    """Where aggregation puts an image of ``size`` (h, w) in the input at test scale 1."""
-    sizes = frame_sizes(size, aggregate.input_size, aggregate.test_scales, aggregate.size_multiple)
-    return input_frame(size, sizes[1.0], aggregate.alignment)
+    """The transform of an image of ``size`` (h, w) into the input at test scale 1, as in aggregation."""
+    return input_frame(size, aggregate.input_sizes(size)[1.0], aggregate.alignment)

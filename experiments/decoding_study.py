@@ -1,15 +1,15 @@
-"""What each way of decoding makes of the same disturbed maps.
+"""Compares decoding variants on the same disturbed maps.
 
-Maps of annotated people under a stated noise model (`noise.NoiseModel`), taught, merged and decoded in every
-variant of ``conf/decoding_study.yaml``, scored by the data set's protocol. No image file is read.
+Maps of annotated people, disturbed by a noise model (`noise.NoiseModel`), are merged and decoded in every
+variant of ``conf/decoding_study.yaml`` and evaluated by the data set's protocol. No image file is read.
 
-``study.csv`` holds a row for every data set and variant, ``crowds.csv`` how many people grouping makes of
-larger crowds, ``tables.md`` and ``study.png`` show both.
+``study.csv`` has a row per data set and variant, and ``crowds.csv`` the number of people that grouping
+finds in growing crowds. ``tables.md`` and ``study.png`` show both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -23,18 +23,18 @@ from rich.console import Console
 from rich.progress import track
 from scores import score
 from study_page import draw_study, markdown, write_csv
-from variants import Outcome, Study, Variant
+from variants import Nodes, Outcome, Study, Variant
 
 from swahr.cli.command import fresh_folder, report, run_command
-from swahr.draw import write_image
-from swahr.stamp import make_stamp
+from swahr.images import write_image
+from swahr.provenance import provenance
 
 DATASETS = ("coco", "crowdpose")
 _study: Study  # of a worker process
 
 
 def decoding_study(config: DictConfig) -> list[dict[str, Any]]:
-    """Run the study; the result is the rows of ``study.csv``.
+    """Run the study and return the rows of ``study.csv``.
 
     Raises:
         ValueError: no annotation file is given.
@@ -45,17 +45,18 @@ def decoding_study(config: DictConfig) -> list[dict[str, Any]]:
             "no annotations: expected coco=FILE, crowdpose=FILE or both; their images are not needed"
         )
     folder = fresh_folder(config.output)
-    noise, variants = noise_of(config), variants_of(config)
+    noise, variants, nodes = noise_of(config), variants_of(config), nodes_of(config)
     rows: list[dict[str, Any]] = []
     growth: list[dict[str, Any]] = []
     for dataset, file in files.items():
-        make = partial(Study, file, variants, noise, config.seed, config.limit)
+        make = partial(Study, file, variants, nodes, noise, config.seed, config.limit)
         study = make()
         outcomes = run(study, make, config.processes, f"decoding {dataset}")
         rows += score(study, outcomes, dataset, config.folds)
-        grown = crowd_growth(study.crowds, study.skeleton, noise, seed=config.seed, **config.crowds)
+        rules = {name: rule for name, (_, rule) in study.grouping.items()}
+        grown = crowd_growth(study.crowds, rules, noise, seed=config.seed, **config.crowds)
         growth += [{"dataset": dataset, **row} for row in grown]
-    stamp = make_stamp(seed=config.seed, files=files.values()) | {
+    stamp = provenance(seed=config.seed, files=files.values()) | {
         "noise": OmegaConf.to_container(config.noise)
     }
     write_csv(folder / "study.csv", rows, stamp)
@@ -69,15 +70,21 @@ def decoding_study(config: DictConfig) -> list[dict[str, Any]]:
 
 
 def noise_of(config: DictConfig) -> NoiseModel:
-    """The noise model that the configuration states."""
+    """The noise model of the configuration."""
     values: Any = OmegaConf.to_container(config.noise)
     return NoiseModel(**values | {"height": tuple(values["height"])})
+
+
+def nodes_of(config: DictConfig) -> Nodes:
+    """The components that variants choose from."""
+    values: Any = OmegaConf.to_container(config.choices, resolve=True)
+    return Nodes(**values)
 
 
 def variants_of(config: DictConfig) -> list[Variant]:
     """The variants, each completed by ``base``."""
     base: Any = OmegaConf.to_container(config.base)
-    changes: Mapping[str, Any] = OmegaConf.to_container(config.variants)  # type: ignore[assignment] # a mapping, as in the YAML
+    changes: Any = OmegaConf.to_container(config.variants)
     merged = {name: base | change for name, change in changes.items()}
     return [
         Variant(name=name, **values | {"strides": tuple(values["strides"])})
@@ -86,7 +93,7 @@ def variants_of(config: DictConfig) -> list[Variant]:
 
 
 def run(study: Study, make: partial[Study], processes: int, title: str) -> Sequence[dict[str, Outcome]]:
-    """The study of every image, by several processes of one thread each."""
+    """The outcomes of every image, computed by processes of one thread each."""
     images = range(len(study.crowds))
     console = Console(stderr=True)
     if processes == 1:

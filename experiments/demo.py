@@ -1,12 +1,12 @@
-"""Trains the tiny network on rendered crowds, evaluates it on held-out ones, and draws what it finds.
+"""Trains the tiny network on rendered crowds, evaluates it on held-out ones, and draws its predictions.
 
 The same as::
 
     swahr train experiment=demo output=runs/demo/<time>/train trainer.accelerator=cpu trainer.devices=2
     swahr evaluate checkpoint=<…>/train/best.safetensors data.module.val.seed=2 data.module.val.size=300
 
-With a GPU, or only one core, without the two settings of ``trainer``: two processes make better use of two
-cores than two threads of one process do.
+With a GPU or a single core, the two ``trainer`` settings are left out. Otherwise training runs in two
+processes, which use two cores better than two threads of one process.
 """
 
 import json
@@ -22,7 +22,7 @@ TWO_PROCESSES = ["trainer.accelerator=cpu", "trainer.devices=2"]
 HELD_OUT = [
     "data.module.val.seed=2",
     "data.module.val.size=300",
-]  # training draws from seed 0, its validation 1
+]  # training data have seed 0, validation data during training seed 1
 
 
 def _swahr(command: str, *overrides: str) -> None:
@@ -30,22 +30,22 @@ def _swahr(command: str, *overrides: str) -> None:
 
 
 def main() -> None:
-    """Run both commands and say where everything is."""
+    """Run both commands; print the AP and the paths of the files."""
     folder = Path("runs/demo") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     one_device = torch.cuda.is_available() or os.cpu_count() == 1
     _swahr("train", "experiment=demo", f"output={folder}/train", *([] if one_device else TWO_PROCESSES))
     checkpoint = folder / "train" / "best.safetensors"
     _swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}/evaluate", *HELD_OUT)
     metrics = folder / "evaluate" / "metrics.json"
-    leaves = {
-        "AP on held-out crowds": json.loads(metrics.read_text())["figures"]["AP"],
+    outputs = {
+        "AP on held-out crowds": json.loads(metrics.read_text())["metrics"]["AP"],
         "metrics": metrics,
         "loss curve": folder / "train" / "loss.png",
         "AP curve": folder / "train" / "ap.png",
         "predictions": folder / "evaluate" / "predictions.png",
         "checkpoint": checkpoint,
     }
-    sys.stdout.write("".join(f"{name:<24}{value}\n" for name, value in leaves.items()))
+    sys.stdout.write("".join(f"{name:<24}{value}\n" for name, value in outputs.items()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The same as `swahr export`."""
 
-from swahr.cli.export import main
+from swahr.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("export")

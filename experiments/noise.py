@@ -1,7 +1,7 @@
-"""A network that is wrong in stated ways: heatmaps, tags and scale maps of annotated people, disturbed.
+"""A simulated network: heatmaps, tags and scale maps of annotated people, disturbed by a noise model.
 
-Nothing is learned and no image is read. What is drawn at random for an image does not depend on how its maps
-are then taught, merged or decoded, so that all variants of a study meet the same mistakes.
+No network is trained and no image is read. Random numbers of an image do not depend on how its maps are
+drawn, merged or decoded, so that all variants of a study have the same errors.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from torch import Tensor
 from swahr.geometry import Affine, Alignment
 from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, Maps, NetworkOutput
-from swahr.target.pixels import Centre, centre_pixels, map_indices
+from swahr.targets.pixels import Centre, centre_pixels, map_indices
 
 Array = npt.NDArray[np.float32]
 _VIEWS = 2  # the input and its mirror image
-_OWN_RADIUS = 7  # pixels of the map around a keypoint that say its tag and its scale: the target's support
+_OWN_RADIUS = 7  # pixels of the map around a keypoint that have its tag and its scale: the target's support
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """How wrong the network is.
+    """Sizes of the network's errors.
 
     Attributes:
         height: lowest and highest maximum of a keypoint's heat; uniform between them.
-        width: spread of ln(width / taught width) of a keypoint's Gaussian, normal.
-        scale_map: error of the scale map, which otherwise tells the width (SWAHR: 1/s^2 - 1), normal.
+        width: spread of ln(width / target width) of a keypoint's Gaussian, normal.
+        scale_map: error of the scale map, normal; the exact value is 1/s^2 - 1 for the width's factor s.
         shift: displacement of a keypoint in x and in y, normal; 1 is COCO's sigma of the keypoint type times
-            the square root of the person's area, by which annotators disagree.
+            the square root of the person's area, the disagreement of annotators.
         background: of the heatmaps everywhere, normal, correlated over a pixel or two.
         missing: share of labelled keypoints whose heat stays below ``faint``, uniform from 0.
         faint: see ``missing``; below the threshold of peaks.
         spurious: wrong peaks per labelled keypoint, of any keypoint type, uniform in the boxes of people,
-            half as high as ``height`` says.
+            half as high as ``height``.
         tag_gap: distance between the tags of one person and the next.
-        tag_spread: of a person's keypoints' tags about the person's, normal, and afresh in the mirror.
+        tag_spread: deviation of keypoints' tags from their person's, normal; independent in the mirror image.
     """
 
     height: tuple[float, float]
@@ -60,11 +60,11 @@ class NoiseModel:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One image's people as the network sees them. Frame: image.
+    """The people of one image as the network predicts them. Frame: image.
 
     Of ``n`` peaks, the spurious ones last: ``points (n 2)``, ``keypoint (n)`` types, ``person (n)`` (-1:
-    spurious), ``height (n)``, ``width (n)`` as a multiple of the taught one, ``scale (n)`` what the scale map
-    says, ``tags (2 n)`` per view. Of ``p`` people: ``shown (p k 2)`` where each labelled keypoint appears
+    spurious), ``height (n)``, ``width (n)`` as a multiple of the target's, ``scale (n)`` the scale map's
+    value, ``tags (2 n)`` per view. Of ``p`` people: ``shown (p k 2)`` where each labelled keypoint appears
     (NaN elsewhere), ``boxes (p 4)`` of these, tags ``means (p)``.
     """
 
@@ -81,7 +81,7 @@ class Scene:
 
 
 def draw_scene(crowd: Crowd, noise: NoiseModel, skeleton: Skeleton, rng: np.random.Generator) -> Scene:
-    """The network's mistakes about one image."""
+    """The errors of the network in one image."""
     people = crowd.people
     person, keypoint = np.nonzero(people.visibility > ABSENT)
     count = len(person)
@@ -122,35 +122,35 @@ class Background:
         planes: the number of keypoints.
         size: of the largest map.
         spread: standard deviation.
-        rng: makes the field.
+        rng: generates the field.
     """
 
     def __init__(self, planes: int, size: tuple[int, int], spread: float, rng: np.random.Generator) -> None:
-        margin = 64  # so that even the largest map has other noise next time
+        margin = 64  # so that windows of the largest map also differ
         field = rng.standard_normal((planes, size[0] + margin, size[1] + margin), dtype=np.float32)
         smooth = np.stack([cv2.GaussianBlur(plane, (0, 0), 1.0) for plane in field])
         self.field = (spread / smooth.std() * smooth).astype(np.float32)
 
     def window(self, rng: np.random.Generator, size: tuple[int, int]) -> Array:
-        """Somewhere in the field."""
+        """A window of the field at a random position, its planes rotated at random."""
         planes, height, width = self.field.shape
         y, x = rng.integers(0, height - size[0] + 1), rng.integers(0, width - size[1] + 1)
         return np.roll(self.field[:, y : y + size[0], x : x + size[1]], int(rng.integers(planes)), axis=0)
 
 
 class NoisyNetwork:
-    """Answers an input, or its mirror image, with the maps of a scene.
+    """Predicts the maps of a scene for an input, or for its mirror image.
 
-    The input must be darker in its left half than in its right, which is how the mirror image is known.
+    The left half of the input must be darker than the right half, so that mirror images can be recognised.
 
     Args:
-        scene: who is there. Frame: image.
-        input_from_image: where they are in the input.
+        scene: the people. Frame: image.
+        input_from_image: transforms the scene into the input.
         flip_permutation: for each keypoint the index of its mirror image.
         strides: of the maps, coarse to fine.
-        centre: where Gaussians are centred, see `swahr.target.TargetEncoder`.
-        alignment: how maps lie on the input, likewise.
-        sigma: taught width of the Gaussians, pixels of the map.
+        centre: where Gaussians are centred, see `swahr.targets.TargetEncoder`.
+        alignment: alignment of maps and input, likewise.
+        sigma: width of the target Gaussians, pixels of the map.
         background: noise of the heatmaps.
         seed: of the background's windows.
     """
@@ -178,16 +178,16 @@ class NoisyNetwork:
         self.sigma = sigma
         self.background = background
         self.seed = seed
-        self.answers: dict[bool, NetworkOutput] = {}
+        self.predicted: dict[bool, NetworkOutput] = {}
 
     def __call__(self, inputs: Tensor) -> NetworkOutput:
-        """One `Maps` per stride; the same view is drawn once."""
+        """Return one `Maps` per stride; each view is drawn only once."""
         row = inputs[0, 0, inputs.shape[2] // 2].float()
         half = len(row) // 2
         mirrored = bool(row[:half].mean() > row[half:].mean())
-        if mirrored not in self.answers:
-            self.answers[mirrored] = self._draw((inputs.shape[2], inputs.shape[3]), mirrored)
-        return self.answers[mirrored]
+        if mirrored not in self.predicted:
+            self.predicted[mirrored] = self._draw((inputs.shape[2], inputs.shape[3]), mirrored)
+        return self.predicted[mirrored]
 
     def _draw(self, size: tuple[int, int], mirrored: bool) -> NetworkOutput:
         points, boxes, keypoint = self.points, self.boxes, self.scene.keypoint
@@ -203,9 +203,10 @@ class NoisyNetwork:
             self._draw_peaks(canvas, points, keypoint, stride, self.scene.tags[int(mirrored)])
             rng = np.random.default_rng((self.seed, stride, mirrored))
             canvas.heat += self.background.window(rng, canvas.heat.shape[1:])
-            tags = torch.from_numpy(canvas.tags)[None] if i == 0 else None
-            heat, scales = torch.from_numpy(canvas.heat)[None], torch.from_numpy(canvas.scales)[None]
-            maps.append(Maps(heat, tags, scales, None, stride))
+            fields = {"heatmaps": canvas.heat, "scale_maps": canvas.scale_maps}
+            if i == 0:
+                fields["tags"] = canvas.tags
+            maps.append(Maps(stride, {name: torch.from_numpy(own)[None] for name, own in fields.items()}))
         return tuple(maps)
 
     def _draw_peaks(
@@ -226,14 +227,16 @@ class NoisyNetwork:
 
 
 class _Canvas:
-    """Maps of one stride, being drawn: ``(k h w)`` each."""
+    """Maps of one stride, ``(k h w)`` each, to draw on."""
 
     def __init__(self, planes: int, size: tuple[int, int]) -> None:
-        self.heat, self.tags, self.scales = (np.zeros((planes, *size), dtype=np.float32) for _ in range(3))
+        self.heat, self.tags, self.scale_maps = (
+            np.zeros((planes, *size), dtype=np.float32) for _ in range(3)
+        )
 
     def fill_tags(self, boxes: npt.NDArray[np.float64], means: npt.NDArray[np.float64]) -> None:
-        """Tags of everything that is no keypoint: a person's mean in its box, the smaller person's first."""
-        self.tags[:] = means.min(initial=0.0) - 10.0  # nobody's
+        """Fill each person's box with its mean tag, smaller people last."""
+        self.tags[:] = means.min(initial=0.0) - 10.0  # of no person
         size = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
         for i in np.argsort(-size):
             left, top, right, bottom = boxes[i].astype(int).clip(min=0).tolist()
@@ -243,7 +246,7 @@ class _Canvas:
         self, keypoint: int, pixel: Sequence[int], centre: Sequence[float], *, height: float, sigma: float,
         tag: float | None, scale: float | None,
     ) -> None:  # fmt: skip
-        """Combine by maximum; around the peak, where it is the highest, tags and scale map are its own."""
+        """Draw a peak by maximum; set tags and scale map around it, where it is the highest."""
         _, h, w = self.heat.shape
         if not (0 <= pixel[0] < w and 0 <= pixel[1] < h):
             return  # as in the targets, which draw no keypoint off the map
@@ -253,10 +256,10 @@ class _Canvas:
         x, y = np.arange(left, right), np.arange(top, bottom)
         squared = (x - centre[0]) ** 2 + (y - centre[1])[:, None] ** 2
         peak = (height * np.exp(-squared / (2 * sigma**2))).astype(np.float32)
-        place = (keypoint, slice(top, bottom), slice(left, right))
+        patch = (keypoint, slice(top, bottom), slice(left, right))
         if tag is not None and scale is not None:
             own = np.maximum(np.abs(x - pixel[0]), np.abs(y - pixel[1])[:, None]) <= _OWN_RADIUS
-            own &= peak >= self.heat[place]
-            self.tags[place][own] = tag
-            self.scales[place][own] = scale
-        np.maximum(self.heat[place], peak, out=self.heat[place])
+            own &= peak >= self.heat[patch]
+            self.tags[patch][own] = tag
+            self.scale_maps[patch][own] = scale
+        np.maximum(self.heat[patch], peak, out=self.heat[patch])

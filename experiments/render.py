@@ -1,6 +1,6 @@
 """The same as `swahr render`."""
 
-from swahr.cli.render import main
+from swahr.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("render")

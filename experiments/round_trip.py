@@ -1,15 +1,14 @@
-"""What encoding and decoding cost by themselves: a perfect network's maps, decoded and scored.
+"""Measures the error of encoding and decoding alone: evaluates the poses decoded from perfect maps.
 
-For every image of an annotation file the people are moved into the network's input, as aggregation does, and
-a network is played that answers with exactly the targets it would be taught, and with tags 0, 2, 4, … of the
-people. Its maps go the usual way: aggregation, peaks, grouping, refinement, back to the image, the protocol.
-No image file is read.
+The people of every image of an annotation file are transformed into the network's input, as in aggregation. A
+simulated network predicts exactly their training targets, and tags 0, 2, 4, … Aggregation, peak extraction,
+grouping and refinement process its maps, and the protocol evaluates the poses. No image file is read.
 
-Two sets of figures: ``all`` images, and the ``separated`` ones, where no two people's same labelled keypoints
-coincide, that is, lie so near that the maps may have one peak for both: less than two pixels of the coarsest
-map apart, whose pixels may then touch, or within one suppression window on the finest map, in both x and y.
-An image with one such pair is left out as a whole. People whom the protocol ignores, but who have labelled
-keypoints, are drawn and count for this.
+There are metrics of two sets of images: ``all``, and ``separated`` ones, in which no labelled keypoints of
+the same type of two people coincide. They coincide if the maps may have one peak for both: if they are less
+than two pixels of the coarsest map apart, whose pixels may then touch, or within one suppression window on
+the finest map, in both x and y. An image with one such pair is excluded. People whom the protocol ignores are
+drawn and counted if they have labelled keypoints.
 """
 
 from __future__ import annotations
@@ -25,26 +24,28 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from swahr.build import build_evaluation, build_pipeline
-from swahr.cli.command import fresh_folder, report, run_command, write_json
+from swahr.build import build_pipeline, skeleton_facts, target_facts
+from swahr.cli.command import fresh_folder, report, run_command
 from swahr.data import CocoSource
+from swahr.files import write_json
 from swahr.geometry import Affine, map_from_input
-from swahr.nodes import create
-from swahr.stamp import make_stamp
+from swahr.nodes import instantiate
+from swahr.provenance import provenance
 from swahr.structures import ABSENT, Annotations, Batch, Maps, NetworkOutput, Poses
-from swahr.target import TargetEncoder
+from swahr.targets import TargetEncoder
+from swahr.training.build import build_evaluation
 
 _TAG_STEP = 2.0  # twice the default tag threshold
 
 
 def moved(people: Annotations, target_from_source: Affine) -> Annotations:
-    """The same people in another frame."""
+    """Return the people in another frame."""
     keypoints = target_from_source.apply(people.keypoints)
     return Annotations(keypoints, people.visibility, people.area * abs(target_from_source.area_ratio))
 
 
 def separation(people: Annotations) -> float:
-    """How near same labelled keypoints of two people come, in pixels of their frame; infinite without any.
+    """Return the smallest distance in pixels between labelled keypoints of the same type, or infinity.
 
     The distance is the larger of those in x and in y, because windows are square.
     """
@@ -55,12 +56,12 @@ def separation(people: Annotations) -> float:
 
 
 class PerfectNetwork:
-    """Answers an input with the targets of its people, and with perfect tags, whatever the pixels are.
+    """Predicts the targets of given people, and perfect tags, for any image.
 
     Each pixel's tag is that of the person whose keypoint is nearest.
 
     Args:
-        people: of the input, in its frame.
+        people: the people to predict. Frame: input.
         encode: draws their heatmaps.
     """
 
@@ -78,12 +79,10 @@ class PerfectNetwork:
             image_ids=(0,),
             input_from_image=(Affine.identity(),),
         )
-        coarsest, *finer = (
-            Maps(target.heatmaps, None, None, None, target.stride) for target in self.encode(batch).maps
-        )
+        coarsest, *finer = (Maps(target.stride, target.fields) for target in self.encode(batch).maps)
         height, width = coarsest.heatmaps.shape[2:]
         tags = self._tags(coarsest.stride, height, width)
-        return Maps(coarsest.heatmaps, tags[None], None, None, coarsest.stride), *finer
+        return Maps(coarsest.stride, {**coarsest.fields, "tags": tags[None]}), *finer
 
     def _tags(self, stride: int, height: int, width: int) -> Tensor:
         people = moved(self.people, map_from_input(stride, self.encode.alignment))
@@ -99,24 +98,25 @@ class PerfectNetwork:
 
 
 def round_trip(config: DictConfig) -> dict[str, dict[str, float]]:
-    """Encode and decode the people of ``config.annotations``; the result is the figures of both sets.
+    """Encode and decode the people of ``config.annotations``; return the metrics of both sets of images.
 
     Raises:
-        ValueError: aggregation is to look at mirror images or at several test scales.
+        ValueError: aggregation has mirror images or several test scales.
     """
     source = CocoSource(config.annotations, images=Path(config.annotations).parent, limit=config.limit)
-    pipeline = build_pipeline(config, source.skeleton)
+    encode = instantiate(config.targets, strides=tuple(config.strides))
+    pipeline = build_pipeline(config, skeleton_facts(source.skeleton) | target_facts(config.targets))
     if config.aggregate.flip or list(config.aggregate.test_scales) != [1.0]:
         raise ValueError(
-            "the perfect network answers upright images at test scale 1 only: expected aggregate.flip=false "
-            f"and test_scales [1.0], got {config.aggregate.flip} and {config.aggregate.test_scales}"
+            "the perfect network predicts maps of upright images at test scale 1 only: expected "
+            f"aggregate.flip=false and test_scales [1.0], got {config.aggregate.flip} and "
+            f"{config.aggregate.test_scales}"
         )
     folder = fresh_folder(config.output)
     truth = source.ground_truth()
     crowds = annotated_crowds(truth, source.skeleton)
     poses: dict[int, Poses] = {}
     separated: set[int] = set()
-    encode = create(config.target, strides=tuple(config.strides))
     nearest = max(2 * max(config.strides), (config.grouping.peaks.window // 2 + 1) * min(config.strides))
     for crowd in track(crowds, "encoding and decoding", console=Console(stderr=True)):
         people = moved(crowd.people, input_from_image(crowd.size, pipeline.aggregate))
@@ -129,8 +129,8 @@ def round_trip(config: DictConfig) -> dict[str, dict[str, float]]:
         name: _counts(crowds, poses, chosen) | evaluate({image: poses[image] for image in sorted(chosen)})
         for name, chosen in {"all": set(poses), "separated": separated}.items()
     }
-    stamp = make_stamp(seed=None, files=[config.annotations])
-    write_json(folder / "metrics.json", {"figures": result, "stamp": stamp})
+    stamp = provenance(seed=None, files=[config.annotations])
+    write_json(folder / "metrics.json", {"metrics": result, "stamp": stamp})
     report(result)
     return result
 

@@ -1,6 +1,6 @@
 """The same as `swahr score`."""
 
-from swahr.cli.score import main
+from swahr.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("score")

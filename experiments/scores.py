@@ -1,4 +1,4 @@
-"""From the outcomes of a study to its rows of figures."""
+"""The metrics of a study, computed from its outcomes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from swahr.structures import Poses
 _LARGE = 96.0**2  # COCO's bound between medium and large people, in pixels of the image
 
 Outcomes = Sequence[Mapping[str, Outcome]]
-Figures = Callable[[Mapping[int, Poses]], dict[str, float]]
+Evaluate = Callable[[Mapping[int, Poses]], dict[str, float]]
 
 
 def score(study: Study, outcomes: Outcomes, dataset: str, folds: int) -> list[dict[str, Any]]:
-    """One row a variant; ``outcomes`` are in the order of the study's images."""
+    """Return one row per variant; ``outcomes`` are in the order of the study's images."""
     variants = {variant.name: variant for variant in study.variants}
     evaluate = _evaluation(study, dataset)
     return [
@@ -27,7 +27,7 @@ def score(study: Study, outcomes: Outcomes, dataset: str, folds: int) -> list[di
     ]
 
 
-def _evaluation(study: Study, dataset: str) -> Figures:
+def _evaluation(study: Study, dataset: str) -> Evaluate:
     evaluator = Evaluator("crowdpose" if dataset == "crowdpose" else "coco")
     people: dict[int, list[Any]] = {image["id"]: [] for image in study.truth["images"]}
     for person in study.truth["annotations"]:
@@ -52,22 +52,22 @@ def _row(
     outcomes: Outcomes,
     dataset: str,
     folds: int,
-    evaluate: Figures,
+    evaluate: Evaluate,
 ) -> dict[str, Any]:
     due = [i for i, found in enumerate(outcomes) if variant.name in found]
     ids = [crowd.image_id for crowd in study.crowds]
     own = {ids[i]: outcomes[i][variant.name].poses for i in due}
     other = {ids[i]: outcomes[i][reference.name].poses for i in due}
-    figures = evaluate(own)
+    metrics = evaluate(own)
     offsets = np.concatenate([outcomes[i][variant.name].offsets for i in due])
     distance, large = np.hypot(offsets[:, 1], offsets[:, 2]), offsets[:, 0] >= _LARGE
-    difference, error = figures["AP"] - evaluate(other)["AP"], _standard_error(own, other, folds, evaluate)
+    difference, error = metrics["AP"] - evaluate(other)["AP"], _standard_error(own, other, folds, evaluate)
     filled = np.sum([outcomes[i][variant.name].filled for i in due], axis=0)
     return {
         "dataset": dataset, "variant": variant.name, "question": variant.question, "text": variant.text,
         "images": len(due), "people": sum(len(study.crowds[i].people) for i in due),
         "found": sum(map(len, own.values())),
-        "AP": figures["AP"], "AP50": figures["AP50"], "AP75": figures["AP75"],
+        "AP": metrics["AP"], "AP50": metrics["AP50"], "AP75": metrics["AP75"],
         "against": reference.name, "difference": difference, "standard_error": error,
         "error_medium": _median(distance[~large]), "error_large": _median(distance[large]),
         "bias_x": _median(offsets[:, 1]), "bias_y": _median(offsets[:, 2]),
@@ -77,9 +77,9 @@ def _row(
 
 
 def _standard_error(
-    own: Mapping[int, Poses], other: Mapping[int, Poses], folds: int, evaluate: Figures
+    own: Mapping[int, Poses], other: Mapping[int, Poses], folds: int, evaluate: Evaluate
 ) -> float:
-    """Of the AP difference: from its values on ``folds`` parts of the images."""
+    """The standard error of the AP difference, from its values on ``folds`` parts of the images."""
     parts = [[image for i, image in enumerate(own) if i % folds == part] for part in range(folds)]
     values = [
         evaluate({i: own[i] for i in part})["AP"] - evaluate({i: other[i] for i in part})["AP"]

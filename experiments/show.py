@@ -1,6 +1,6 @@
 """The same as `swahr show`."""
 
-from swahr.cli.show import main
+from swahr.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("show")

@@ -1,4 +1,4 @@
-"""The decoding study on paper: stamped CSV, Markdown tables, a figure."""
+"""Output of the decoding study: stamped CSV files, Markdown tables and a figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REFINED += ("stride_4_none", "stride_4_quarter", "stride_4_dark", "stride_4_sca
 
 
 def write_csv(path: Path, rows: Sequence[Row], stamp: Mapping[str, Any]) -> None:
-    """A comment line with the stamp as JSON, then the table."""
+    """Write a comment line with the stamp as JSON, then the table."""
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(f"# {json.dumps(stamp)}\n")
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -33,7 +33,7 @@ def write_csv(path: Path, rows: Sequence[Row], stamp: Mapping[str, Any]) -> None
 
 
 def markdown(rows: Sequence[Row], growth: Sequence[Row]) -> str:
-    """Both tables."""
+    """Return all tables of the study."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     parts = []
     for dataset in datasets:
@@ -73,7 +73,7 @@ def _difference(row: Row) -> str:
 def _recovery_table(rows: Sequence[Row]) -> list[str]:
     kinds = ("right", "elsewhere", "unlabelled", "nobodys")
     lines = [
-        "| annotations | variant | people | right place | elsewhere | none labelled | in superfluous poses |",
+        "| annotations | variant | people | correct | wrong position | no label | in superfluous poses |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -98,7 +98,7 @@ def _growth_table(growth: Sequence[Row]) -> list[str]:
 
 
 def draw_study(rows: Sequence[Row], growth: Sequence[Row], *, footer: str) -> npt.NDArray[np.uint8]:
-    """AP differences of all variants; how far refinement is off; people found in growing crowds."""
+    """Return a figure with AP differences, refinement errors, and people found in growing crowds."""
     figure = new_figure(*_SIZE)
     _draw_differences(figure.add_axes((0.27, 0.10, 0.33, 0.84)), rows)
     _draw_errors(figure.add_axes((0.68, 0.58, 0.30, 0.36)), rows)
@@ -134,10 +134,10 @@ def _draw_errors(axes: Axes, rows: Sequence[Row]) -> None:
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
         own = {row["variant"]: row for row in rows if row["dataset"] == dataset}
         names = [name for name in _REFINED if name in own]
-        places = [_REFINED.index(name) for name in names]
+        ticks = [_REFINED.index(name) for name in names]
         for size, marker in (("medium", "o"), ("large", "s")):
             axes.plot(
-                [own[name][f"error_{size}"] for name in names], places, marker, color=_COLOURS[dataset],
+                [own[name][f"error_{size}"] for name in names], ticks, marker, color=_COLOURS[dataset],
                 markersize=5, markerfacecolor="none", label=f"{NAMES[dataset]}, {size} people",
             )  # fmt: skip
     axes.set_yticks(range(len(_REFINED)), [name.replace("_", " ") for name in _REFINED], fontsize=8)

@@ -1,9 +1,9 @@
-"""Ways of teaching, merging and decoding maps, tried on the same disturbed maps of the same people."""
+"""Variants of drawing, merging and decoding maps, compared on the same people with the same noise."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,32 +16,46 @@ from crowds import Crowd, annotated_crowds, input_from_image
 from noise import Background, NoiseModel, NoisyNetwork, Scene, draw_scene
 
 from swahr.aggregate import Aggregator
-from swahr.aggregate.frames import frame_sizes
+from swahr.build import skeleton_facts
 from swahr.data import CocoSource
-from swahr.decode import Decoder, KeypointRecovery, SubpixelRefiner
-from swahr.decode.subpixel import Method, Rescale
+from swahr.decode import Decoder, KeypointRecovery
 from swahr.geometry import Alignment
-from swahr.grouping import AssociativeEmbedding, PeakExtractor
-from swahr.grouping.associative_embedding import Rule, Solver
+from swahr.nodes import instantiate
 from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, DenseMaps, Groups, Peaks, Poses
-from swahr.target.pixels import Centre
+from swahr.targets.pixels import Centre
 
-_SIGMA = 2.0  # of the taught Gaussians
+Group = Callable[[Peaks], list[Groups]]
+
+_SIGMA = 2.0  # of the target Gaussians
 _INPUT_SIZE = 512
-_SIZE_MULTIPLE = 64
-_MATCH = 0.5  # OKS from which a pose counts as a person's
+_MATCH = 0.5  # OKS from which a pose matches a person
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Configuration nodes (see `swahr.nodes`) by the names that variants use.
+
+    Attributes:
+        refine: sub-pixel methods.
+        grouping: ``peaks`` and ``rule``, as in ``conf/grouping``.
+    """
+
+    refine: Mapping[str, Any]
+    grouping: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to go from people to poses; the fields are settings of the package's components.
+    """One variant of drawing and decoding; the fields are settings of the package's components.
 
     Attributes:
-        flip_tags: use the mirror image's tags, too, as a second dimension.
+        flip_tags: use the mirror image's tags as a second dimension.
+        refine: a name in `Nodes.refine`.
         recover: fill in missing keypoints above this heat; None leaves them missing.
-        every: only each so many-th image is decoded this way.
-        against: the variant whose AP is subtracted, over the same images.
+        grouping: a name in `Nodes.grouping`.
+        every: decode only every n-th image.
+        against: the variant whose AP on the same images is subtracted.
     """
 
     name: str
@@ -53,32 +67,31 @@ class Variant:
     project: bool
     flip: bool
     flip_tags: bool
-    refine: Method
-    rescale: Rescale
+    refine: str
     recover: float | None
-    grouping: Rule
+    grouping: str
     every: int
     against: str
 
     @property
     def maps(self) -> tuple[Any, ...]:
-        """What the dense maps depend on."""
-        return self.taught, self.project, self.flip
+        """The settings that determine the dense maps."""
+        return self.predicted, self.project, self.flip
 
     @property
-    def taught(self) -> tuple[Any, ...]:
-        """What the network's answers depend on."""
+    def predicted(self) -> tuple[Any, ...]:
+        """The settings that determine the network's maps."""
         return self.centre, self.alignment, self.strides
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a variant makes of an image.
+    """The poses of a variant in one image, compared with the people.
 
-    ``offsets (n 3)``: for every labelled keypoint found of a person found, the person's area in image pixels
-    and the decoded less the shown position in input pixels, x and y. ``filled``: keypoints that recovery
-    added to the best pose of a person, at the right place, elsewhere, and where none is labelled; and those
-    it added to other poses.
+    ``offsets (n 3)``: for every labelled keypoint that was found, the person's area in image pixels, and the
+    decoded minus the drawn position in input pixels, x and y. ``filled``: the numbers of keypoints that
+    recovery added to the best poses of people at the correct position, at a wrong position and without a
+    label, and the number that it added to other poses.
     """
 
     poses: Poses
@@ -91,23 +104,37 @@ class Study:
 
     Args:
         annotations: COCO format.
-        variants: what is tried.
-        noise: how wrong the maps are.
-        seed: of everything random.
-        limit: the first so many images only.
+        variants: the variants to compare.
+        nodes: the components that variants choose from.
+        noise: errors of the maps.
+        seed: of all random numbers.
+        limit: use only this many images, the first ones; None for all.
     """
 
     def __init__(
-        self, annotations: str, variants: Sequence[Variant], noise: NoiseModel, seed: int, limit: int | None
+        self,
+        annotations: str,
+        variants: Sequence[Variant],
+        nodes: Nodes,
+        noise: NoiseModel,
+        seed: int,
+        limit: int | None,
     ) -> None:
         source = CocoSource(annotations, images=Path(annotations).parent, limit=limit)
         self.truth = source.ground_truth()
         self.skeleton: Skeleton = source.skeleton
         self.crowds = annotated_crowds(self.truth, source.skeleton)
         self.variants = tuple(variants)
+        facts = skeleton_facts(source.skeleton) | {"sigma": _SIGMA}
+        self.refine = {name: instantiate(node, **facts) for name, node in nodes.refine.items()}
+        self.grouping: dict[str, tuple[Callable[[DenseMaps], Peaks], Group]] = {
+            name: (instantiate(node["peaks"], **facts), instantiate(node["rule"], **facts))
+            for name, node in nodes.grouping.items()
+        }
         self.noise = noise
         self.seed = seed
-        sizes = [frame_sizes(crowd.size, _INPUT_SIZE, (1.0,), _SIZE_MULTIPLE)[1.0] for crowd in self.crowds]
+        aggregate = Aggregator(self.skeleton.flip_permutation, input_size=_INPUT_SIZE)
+        sizes = [aggregate.input_sizes(crowd.size)[1.0] for crowd in self.crowds]
         largest = tuple(max(size[axis] for size in sizes) // 2 for axis in (0, 1))
         rng = np.random.default_rng(seed)
         self.background = Background(self.skeleton.num_keypoints, largest, noise.background, rng)
@@ -128,9 +155,9 @@ class Study:
         for variants in due.values():
             first = variants[0]
             aggregate = self._aggregator(first)
-            if first.taught not in networks:
-                networks[first.taught] = self._network(first, aggregate, crowd, scene)
-            maps = aggregate(networks[first.taught], [marked], torch.device("cpu"))
+            if first.predicted not in networks:
+                networks[first.predicted] = self._network(first, aggregate, crowd, scene)
+            maps = aggregate(networks[first.predicted], [marked], torch.device("cpu"))
             outcomes |= self._decode(variants, maps, crowd, scene)
         return outcomes
 
@@ -141,7 +168,6 @@ class Study:
             flip=variant.flip,
             project=variant.project,
             alignment=variant.alignment,
-            size_multiple=_SIZE_MULTIPLE,
         )
 
     def _network(self, variant: Variant, aggregate: Aggregator, crowd: Crowd, scene: Scene) -> NoisyNetwork:
@@ -160,48 +186,40 @@ class Study:
     def _decode(
         self, variants: Sequence[Variant], maps: DenseMaps, crowd: Crowd, scene: Scene
     ) -> dict[str, Outcome]:
-        """Peaks and groups are found once for each rule and kind of tags."""
-        grouped: dict[tuple[Rule, bool], tuple[Peaks, Groups]] = {}
-        straight = replace(maps, tags=maps.tags[..., :1])
+        """Return the outcomes on the same maps; peaks and groups are shared between variants."""
+        grouped: dict[tuple[str, bool], tuple[Peaks, Groups]] = {}
+        straight = replace(maps, fields={**maps.fields, "tags": maps.fields["tags"][..., :1]})
         outcomes = {}
         for variant in variants:
             seen = maps if variant.flip_tags else straight
             key = variant.grouping, variant.flip_tags
             if key not in grouped:
-                grouped[key] = self._group(variant.grouping, seen)
+                extract_peaks, group = self.grouping[variant.grouping]
+                peaks = extract_peaks(seen)
+                grouped[key] = peaks, group(peaks)[0]
             peaks, groups = grouped[key]
             decode = Decoder(
                 self.skeleton,
                 extract_peaks=partial(_given, peaks),
                 group=partial(_given, [groups]),
-                refine=SubpixelRefiner(variant.refine, sigma=_SIGMA, rescale=variant.rescale),
-                recover=KeypointRecovery(variant.recover is not None, variant.recover or 0.0),
+                refine=self.refine[variant.refine],
+                recover=None if variant.recover is None else KeypointRecovery(variant.recover),
             )
             (poses,) = decode(seen)
             factor = maps.map_from_image[0].length_ratio * (1 if variant.project else variant.strides[-1])
             outcomes[variant.name] = compare(poses, groups, crowd, scene, factor, self.skeleton)
         return outcomes
 
-    def _group(self, rule: Rule, maps: DenseMaps) -> tuple[Peaks, Groups]:
-        peaks = PeakExtractor(plateaus="all" if rule == "official" else "one")(maps)
-        return peaks, grouping(rule, self.skeleton)(peaks)[0]
-
-
-def grouping(rule: Rule, skeleton: Skeleton) -> AssociativeEmbedding:
-    """As ``conf/grouping`` has it."""
-    solver: Solver = "munkres" if rule == "official" else "scipy"
-    return AssociativeEmbedding(skeleton.grouping_indices, rule=rule, solver=solver)
-
 
 def _given(value: Any, _: object) -> Any:
-    """What was found before, whatever is asked."""
+    """Return the given value for any maps or peaks."""
     return value
 
 
 def compare(
     poses: Poses, groups: Groups, crowd: Crowd, scene: Scene, input_factor: float, skeleton: Skeleton
 ) -> Outcome:
-    """Measure poses, found as ``groups`` before recovery, against who is there."""
+    """Compare poses with the annotated people; ``groups`` are the poses before recovery."""
     people = crowd.people
     if not len(people) or not len(poses):
         return Outcome(poses, np.zeros((0, 3), np.float32), (0, 0, 0, 0))

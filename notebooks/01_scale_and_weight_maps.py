@@ -11,30 +11,32 @@
 # %% [markdown]
 # # Scale maps and weight maps
 #
-# A bottom-up pose network is taught *heatmaps*: one image per kind of keypoint, bright where there is one.
+# A bottom-up pose network predicts *heatmaps*: one image per type of keypoint, bright at its positions.
 # Luo et al. (*Rethinking the Heatmap Regression for Bottom-up Human Pose Estimation*, CVPR 2021) let the
-# network say how wide each target should be, through a *scale map* $\alpha$ (SAHR), and *weight* the error of
-# every pixel (WAHR). Here both are drawn, on a rendered crowd, with the functions that training calls.
+# network choose the width of its targets through a *scale map* $\alpha$ (SAHR), and *weight* the error of
+# every pixel (WAHR). This notebook draws both on a rendered crowd, with the functions that training calls.
 
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from swahr.data import SyntheticSource, collate
-from swahr.draw import draw_annotations, draw_heatmaps
+from swahr.data import collate
+from swahr.draw import draw_annotations
+from swahr.draw.maps import draw_map
 from swahr.geometry import Affine
-from swahr.loss import Criterion
+from swahr.loss import Criterion, ExactTarget, HeatmapRegression, ScaleMapPenalty, TaylorTarget
 from swahr.loss.heatmap import adapted_target, derived_weight, learned_weight, support_only, weight_penalty
 from swahr.structures import ABSENT, Maps, MapTargets, Sample, Targets
-from swahr.target import TargetEncoder
-from swahr.target.pixels import centre_pixels, map_indices
+from swahr.synthetic import SyntheticSource
+from swahr.targets import TargetEncoder
+from swahr.targets.pixels import centre_pixels, map_indices
 
 plt.rcParams |= {"figure.dpi": 90, "figure.constrained_layout.use": True, "axes.titlesize": "medium"}
 
 
 def show(ax, values, title, colours="magma", limits=(0, 1)):
-    """Show a map as an image; what is returned is for a colour bar."""
+    """Show a map as an image; return it for a colour bar."""
     ax.set(title=title, xticks=[], yticks=[])
     smooth = None if values.ndim == 3 else "nearest"
     return ax.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation=smooth)
@@ -44,8 +46,8 @@ def show(ax, values, title, colours="magma", limits=(0, 1)):
 # ## 1. Targets
 #
 # `SyntheticSource` renders people whose keypoints are known exactly. `TargetEncoder` draws a Gaussian of peak
-# 1 at each keypoint, on one map per *stride*: at stride 4 a pixel of the map stands for 4 × 4 pixels of the
-# image. Where Gaussians of several people meet, the larger value stays.
+# 1 at each keypoint, on one map per *stride*: at stride 4 a pixel of the map covers 4 × 4 pixels of the
+# image. Overlapping Gaussians of several people are combined by their maximum.
 
 # %%
 source = SyntheticSource(size=8, seed=0)
@@ -57,13 +59,13 @@ targets = encode(batch)
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.3))
 show(axes[0], draw_annotations(crowd.image, crowd.annotations, source.skeleton), "a crowd and its keypoints")
 for ax, target in zip(axes[1:], targets.maps, strict=True):
-    picture = draw_heatmaps(crowd.image, target.heatmaps[0])
+    picture = draw_map(crowd.image, "heatmaps", target.heatmaps[0], target.heatmaps[0])
     show(ax, picture, f"targets at stride {target.stride}, {target.heatmaps.shape[-1]} pixels wide")
 plt.show()
 
 # %% [markdown]
-# Every hue is the map of one kind of keypoint. All Gaussians have one standard deviation, $\sigma_0$ = 2
-# pixels of the map, for people near and far. But how exactly a keypoint can be placed depends on the person's
+# Every hue is the map of one type of keypoint. All Gaussians have one standard deviation, $\sigma_0$ = 2
+# pixels of the map, for near and distant people. But the precision of a keypoint depends on the person's
 # size. COCO measured it, by comparing annotators, in units of the square root of the person's area:
 
 # %%
@@ -71,12 +73,14 @@ spread = dict(zip(source.skeleton.keypoints, source.skeleton.sigmas, strict=True
 for size in np.sort(np.sqrt(crowd.annotations.area)):
     nose, hip = size * spread["nose"], size * spread["left_hip"]
     print(f"person of size {size:3.0f} px: annotators differ by {nose:.1f} px (nose), {hip:.1f} px (hip)")
-print("taught, for all:", ", ".join(f"{encode.sigma * s:g} px at stride {s}" for s in encode.strides))
+widths = ", ".join(f"{encode.sigma * s:g} px at stride {s}" for s in encode.strides)
+print(f"width of the targets, for all people: {widths}")
 
 # %% [markdown]
-# **Where is the middle?** By default (`truncated`) the Gaussian sits on the pixel that contains the keypoint:
-# up to half a pixel is lost in x and in y. With `centre="unbiased"` (DARK, CVPR 2020) it sits on the keypoint
-# itself, and the pixels' values tell where between them that is. Here is the keypoint that loses the most.
+# **The centre of the Gaussian.** By default (`truncated`) it is the pixel that contains the keypoint, with an
+# error of up to half a pixel in x and in y. With `centre="unbiased"` (DARK, CVPR 2020) it is the keypoint
+# itself, and the values of pixels encode its sub-pixel position. The keypoint with the largest error is shown
+# below.
 
 # %%
 stride = encode.strides[0]
@@ -104,9 +108,9 @@ print(f"truncated: off by {known.mean():.1f} px of the image on average, {known.
 # %% [markdown]
 # ## 2. What a scale map does to the target
 #
-# The network predicts $\alpha$ on the target's support $\{h > 0\}$ and is taught $h^{1+\alpha}$ in place of
-# $h$: a Gaussian of $\sigma = \sigma_0 / \sqrt{1+\alpha}$. So $\alpha > 0$ narrows the target, $\alpha < 0$
-# widens it, and 0 leaves it alone. The official code does not compute the power but its second-order Taylor
+# The network predicts $\alpha$ on the target's support $\{h > 0\}$; the target becomes $h^{1+\alpha}$,
+# a Gaussian of $\sigma = \sigma_0 / \sqrt{1+\alpha}$. So $\alpha > 0$ narrows the target, $\alpha < 0$ widens
+# it, and 0 does not change it. The official code does not compute the power but its second-order Taylor
 # expansion about $\alpha = 0$, $\;h\,(1 + \alpha\ln h + \frac{1}{2}(\alpha\ln h)^2)$. `adapted_target` has
 # both (`loss=sahr` uses `taylor`). Lines are Gaussians of $\sigma_0 / \sqrt{1+\alpha}$; dots are the targets.
 
@@ -115,7 +119,7 @@ offsets = torch.arange(21.0) - 10
 
 
 def gaussian(sigma):
-    """One Gaussian in the middle of a map, (1, 1, 21, 21), on the patch that targets have."""
+    """One Gaussian in the middle of a map, (1, 1, 21, 21), cut off like those of targets."""
     radius = int(3 * sigma + 1)
     profile = torch.exp(-offsets.square() / (2 * sigma**2)) * (offsets.abs() <= radius)
     return (profile[:, None] * profile)[None, None]
@@ -160,10 +164,10 @@ fig.colorbar(picture, ax=axes, label="target", extend="max")
 plt.show()
 
 # %% [markdown]
-# - **Where Taylor is good**: near $\alpha = 0$. For $\alpha < 0$ it stays a peak; its tails are too thin.
-# - **Where it is wrong**: in the tails for $\alpha > 0$. They should fall and do not; beyond $\alpha = 1$
-#   they rise again, and at $\alpha = 3$ a ring outshines the peak.
-# - **Neither form enlarges the support.** The square on which $h > 0$ is fixed, and cuts wide targets off.
+# - **Taylor's form is accurate** near $\alpha = 0$. For $\alpha < 0$ it still has a peak, but thin tails.
+# - **It is wrong** in the tails for $\alpha > 0$: they decrease too slowly, beyond $\alpha = 1$ they rise
+#   again, and at $\alpha = 3$ a ring is higher than the peak.
+# - **Neither form enlarges the support.** The square on which $h > 0$ is fixed, and truncates wide targets.
 #
 # **Which way does learning push $\alpha$?** The loss $(P - h^{1+\alpha})^2$ reaches $\alpha$ through the
 # target. Here `Criterion` computes it for a fixed prediction $P$, narrower or wider than the target.
@@ -172,12 +176,10 @@ plt.show()
 # %%
 def terms(prediction, alpha, form="exact", factor=0.0):
     """The loss of one target, summed over pixels: the heatmap term, and `factor` times the regulariser."""
-    criterion = Criterion(
-        scale_target=form, weight="none", gamma=0.01, heatmap_weight=1.0, scale_map_weight=factor,
-        weight_map_weight=1.0, pull_weight=0.0, push_weight=0.0,
-    )  # fmt: skip
-    maps = Maps(heatmaps=prediction, tags=torch.zeros_like(base), scales=alpha, weights=None, stride=4)
-    wanted = MapTargets(base, valid=torch.ones(1, 21, 21, dtype=torch.bool), stride=4)
+    regression = HeatmapRegression(adaptation=ExactTarget() if form == "exact" else TaylorTarget())
+    criterion = Criterion({"heatmap": regression, "scale_map": ScaleMapPenalty(factor)})
+    maps = Maps(4, {"heatmaps": prediction, "scale_maps": alpha})
+    wanted = MapTargets(4, valid=torch.ones(1, 21, 21, dtype=torch.bool), fields={"heatmaps": base})
     loss = criterion((maps,), Targets((wanted,), tag_index=torch.full((1, 1, 1), -1)))
     return base.numel() * loss["heatmap_4"].sum(), base.numel() * loss["scale_map_4"].sum()
 
@@ -206,8 +208,9 @@ plt.show()
 # push comes from a ring, because $h^{1+\alpha}$ is 1 at the peak and about 0 far out for every $\alpha$.
 # Taylor's form (dotted) has its optimum elsewhere for the narrow prediction, and a false one for the wide.
 #
-# **The regulariser.** Left to itself the target would follow any prediction. So `scale_map_weight` times the
-# mean of $\alpha^2$ is added. How far does $\alpha$ get, with the official factor 1 and with less?
+# **The regulariser.** Without a penalty, the target would follow any prediction. So the mean of $\alpha^2$ is
+# added, times a factor (`loss.terms.scale_map.weight`). How far does $\alpha$ get with the official factor 1,
+# and with smaller ones?
 
 # %%
 lines = []
@@ -226,12 +229,12 @@ for name, factor in [(name, factor) for name in widths for factor in (1.0, 0.1, 
 print("\n".join(lines))
 
 # %% [markdown]
-# With factor 1 the target comes a small part of the way, within the range where Taylor's form is accurate;
-# the prediction has to come the rest. The weaker the regulariser, the more `exact` matters.
+# With factor 1, the target moves only a small part of the way towards the prediction, within the range in
+# which Taylor's form is accurate. The weaker the regulariser, the more `exact` matters.
 #
 # ## 3. How weights balance foreground and background
 #
-# WAHR multiplies each pixel's squared error by a weight that the prediction $P$ itself implies:
+# WAHR multiplies each pixel's squared error by a weight that is derived from the prediction $P$:
 # $w = |1 - P|\,h^\gamma + |P|\,(1 - h^\gamma)$. With $\gamma = 0.01$, $h^\gamma$ is a switch: about 1 where
 # $h > 0$, the *foreground*, and 0 elsewhere. So $w$ is about $|1 - P|$ on the foreground and $|P|$ off it.
 
@@ -251,8 +254,8 @@ plt.show()
 
 # %% [markdown]
 # The weight of a blank prediction is the switch itself: at $\gamma = 1$ it is the heatmap, at 0.01 the square
-# on which the heatmap is not 0. On the background a weight is as large as the mistake: noise weighs little, a
-# ghost much. The foreground's share of the loss, over all keypoints of the crowd:
+# on which the heatmap is not 0. On the background the weight equals the absolute error: small for noise,
+# large for a ghost. The foreground's share of the loss, over all keypoints of the crowd:
 
 # %%
 predictions |= {"noisy, half as high": h / 2 + noise, "noisy ghosts": ghosts + noise}
@@ -267,12 +270,13 @@ for name in ("noisy", "noisy, half as high", "noisy ghosts"):
 print("\n".join(lines))
 
 # %% [markdown]
-# Plain regression spends most of its loss on noise where nobody is, as most pixels are there; WAHR moves it
-# towards the keypoints. $\gamma$ says how sharp the switch is; 0.01 is nearly as sharp as can be.
+# Most of the loss of plain regression is due to noise in the background, which has most of the pixels. WAHR
+# shifts it towards the keypoints. $\gamma$ sets the sharpness of the switch: 0.01 is nearly a step.
 #
-# **A learned weight.** With `loss.weight=learned` the network predicts a map $v$, and $w = e^v$. Alone it
-# would win by making $w$ vanish, so $\lambda\,(w - 1 - \ln w)$ is added, which is least at $w = 1$ ($\lambda$
-# is `weight_map_weight`). For a residual $r = P - h$ the sum is least at $w = \lambda / (\lambda + r^2)$.
+# **A learned weight.** With `loss=wahr_learned` the network predicts a map $v$, and $w = e^v$. Alone, $w = 0$
+# would minimise the loss. So $\lambda\,(w - 1 - \ln w)$ is added, with its minimum at $w = 1$ ($\lambda$ is
+# `loss.terms.weight_map.weight`). For a residual $r = P - h$ the minimum of the sum is at
+# $w = \lambda / (\lambda + r^2)$.
 
 # %%
 v = torch.linspace(-8, 1, 20001).view(1, 1, 1, -1)
@@ -295,6 +299,6 @@ axes[1].legend()
 plt.show()
 
 # %% [markdown]
-# The two do opposite things. The derived weight grows with the mistake: the network looks at hard pixels. The
-# learned weight falls with it: the network may discount what it cannot predict, such as wrong labels. To
-# compare them in training: `swahr train -m loss=mse,sahr,wahr,swahr`, and `loss=wahr loss.weight=learned`.
+# The two have opposite effects. The derived weight increases with the error, which emphasises hard pixels.
+# The learned weight decreases with it, so that the network can ignore what it cannot predict, such as wrong
+# labels. To compare them in training: `swahr train -m loss=mse,sahr,wahr,swahr,wahr_learned`.

@@ -1,20 +1,25 @@
-"""swahr: bottom-up multi-person pose estimation with scale- and weight-adaptive heatmap regression."""
+"""swahr: bottom-up multi-person pose estimation with scale- and weight-adaptive heatmap regression.
 
-from __future__ import annotations
+>>> from swahr import Predictor  # doctest: +SKIP
+>>> poses = Predictor.from_checkpoint("best.safetensors")("street.jpg")  # doctest: +SKIP
+"""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from swahr.predictor import Predictor
+from swahr.checkpoint import load_checkpoint
+from swahr.draw.poses import draw_poses
+from swahr.images import read_image
+from swahr.predictor import Predictor
+from swahr.skeleton import COCO, CROWDPOSE, Skeleton
+from swahr.structures import Poses
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    """Load `Predictor` when it is first asked for, so that ``import swahr`` stays quick."""
-    if name == "Predictor":
-        from swahr.predictor import Predictor
-
-        return Predictor
-    raise AttributeError(f"module 'swahr' has no attribute '{name}'")
+__all__ = [
+    "COCO",
+    "CROWDPOSE",
+    "Poses",
+    "Predictor",
+    "Skeleton",
+    "__version__",
+    "draw_poses",
+    "load_checkpoint",
+    "read_image",
+]

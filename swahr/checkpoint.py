@@ -1,14 +1,16 @@
-"""Checkpoints as they travel: safetensors with the skeleton, the configuration and the stamp inside.
+"""Checkpoints: network weights and a description (skeleton, architecture, test settings, provenance stamp).
 
-Training also leaves Lightning's own ``.ckpt`` files, from which a run resumes exactly; both kinds load here.
+Three file types have the same description: ``.safetensors``; Lightning's ``.ckpt``, from which training
+resumes exactly; and exported ``.onnx``. Reading a file never runs code in it: pickles may only
+hold tensors and plain values, and the description may only name classes of packages that the caller trusts.
 """
-
-from __future__ import annotations
 
 import json
 import os
 import pickle
-from collections.abc import Mapping
+import tarfile
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,71 +20,81 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swahr.model.weights import load_published, read_published
+from swahr.files import whole_file
+from swahr.migration import FORMAT, migrated
+from swahr.model.published import load_published, read_published
 from swahr.skeleton import Skeleton
+from swahr.trusted import check_targets
 
 _METADATA = "swahr"
 _PREFIX = "network."
 
+_DEFAULTS: dict[str, Any] = {
+    "targets": {"_target_": "swahr.targets.TargetEncoder"},
+    "aggregate": {"_target_": "swahr.aggregate.Aggregator"},
+    "grouping": {
+        "peaks": {"_target_": "swahr.grouping.PeakExtractor"},
+        "rule": {"_target_": "swahr.grouping.GatedGrouping"},
+    },
+    "decode": {
+        "_target_": "swahr.decode.Decoder",
+        "refine": {"_target_": "swahr.decode.Dark"},
+        "recover": {"_target_": "swahr.decode.KeypointRecovery"},
+    },
+    "postprocess": {},
+    "evaluation": {"_target_": "swahr.evaluation.Evaluator"},
+}
+"""Defaults of groups that are newer than a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights with everything needed to use them.
+    """Network weights and the settings needed to use them.
 
     Attributes:
-        weights: the network's state dict.
-        config: the resolved configuration of the run, plain values.
-        skeleton: the keypoints the network was trained for.
-        stamp: see `swahr.stamp`.
-        path: where it was read, for messages.
+        weights: the network's state dict; empty for an exported network.
+        config: the configuration groups that rebuild and test the network, as plain values.
+        facts: ``strides`` and ``size_multiple`` of an exported network.
+        skeleton: the keypoints that the network predicts.
+        stamp: see `swahr.provenance`; ``stamp["config"]`` is the run's whole configuration as text.
+        path: the file.
     """
 
     weights: dict[str, Tensor]
     config: dict[str, Any]
+    facts: dict[str, Any]
     skeleton: Skeleton
     stamp: dict[str, Any]
     path: Path
 
     @property
     def is_exported(self) -> bool:
-        """Whether it is an ONNX file, to be run by `swahr.inference.ExportedNetwork`."""
+        """Whether this is an ONNX file, to be opened with `swahr.inference.open_exported`."""
         return self.path.suffix == ".onnx"
 
     def load_into(self, network: nn.Module) -> None:
         """Copy the weights into ``network``.
 
         Raises:
-            ValueError: the architectures differ; missing, unknown and misshapen keys are listed.
+            ValueError: the architectures differ; the first missing, unexpected and misshapen keys are listed.
         """
         if self.is_exported:
             raise ValueError(
                 f"{self.path}: expected a checkpoint with weights for PyTorch, got an exported network; use "
                 "the .safetensors file that it was exported from"
             )
-        wanted = network.state_dict()
-        missing = sorted(wanted.keys() - self.weights.keys())
-        unknown = sorted(self.weights.keys() - wanted.keys())
-        misshapen = [
-            f"{key} {tuple(self.weights[key].shape)} for {tuple(wanted[key].shape)}"
-            for key in sorted(wanted.keys() & self.weights.keys())
-            if self.weights[key].shape != wanted[key].shape
-        ]
-        if missing or unknown or misshapen:
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            lines = [textwrap.shorten(line, 200, placeholder=" …") for line in str(error).splitlines()]
             raise ValueError(
-                f"{self.path}: the checkpoint is of another architecture than the network: "
-                f"{_first('missing', missing)}, {_first('unknown', unknown)}, "
-                f"{_first('misshapen', misshapen)}. "
-                "Use the model configuration it was trained with, which it carries itself "
-                "(Predictor.from_checkpoint and `swahr evaluate checkpoint=…` read it)."
-            )
-        network.load_state_dict(self.weights)
+                f"{self.path}: the checkpoint is of another architecture than the network. "
+                f"{' '.join(lines[1:5])}{' …' if len(lines) > 5 else ''} Use the model configuration of "
+                "the checkpoint, as Predictor.from_checkpoint and `swahr evaluate checkpoint=…` do."
+            ) from None
 
     def check_skeleton(self, skeleton: Skeleton, *, source: str) -> None:
-        """Make sure that the data speak of the same keypoints.
-
-        Raises:
-            ValueError: the keypoint names or their order differ.
-        """
+        """Raise ValueError unless data have the keypoints of the checkpoint, in the same order."""
         if skeleton.keypoints != self.skeleton.keypoints:
             raise ValueError(
                 f"{self.path}: the checkpoint was trained for the {self.skeleton.num_keypoints} keypoints of "
@@ -92,23 +104,19 @@ class Checkpoint:
             )
 
 
-def _first(what: str, keys: list[str], limit: int = 4) -> str:
-    return f"{len(keys)} {what}" + (
-        f" ({', '.join(keys[:limit])}{', …' * (len(keys) > limit)})" if keys else ""
-    )
-
-
-def describe_run(config: Mapping[str, Any], skeleton: Skeleton, stamp: Mapping[str, Any]) -> str:
-    """What a checkpoint says of itself, as one JSON text."""
-    return json.dumps({"config": config, "skeleton": skeleton.to_dict(), "stamp": stamp})
+def describe_run(
+    config: Mapping[str, Any], facts: Mapping[str, Any], skeleton: Skeleton, stamp: Mapping[str, Any]
+) -> str:
+    """The description in a checkpoint, as JSON; `Checkpoint` documents its parts."""
+    parts = {"config": config, "facts": facts, "skeleton": skeleton.to_dict(), "stamp": stamp}
+    return json.dumps({"format": FORMAT, **parts})
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], description: str) -> None:
-    """Write a safetensors file; nothing appears under ``path`` before it is complete."""
-    partial = path.with_name(path.name + ".partial")
+    """Write a safetensors file; it appears at ``path`` when it is complete."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    save_file(tensors, partial, metadata={_METADATA: description})
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={_METADATA: description})
 
 
 def network_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -116,17 +124,27 @@ def network_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(_PREFIX): t for name, t in state_dict.items() if name.startswith(_PREFIX)}
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a ``.safetensors`` checkpoint or a training run's ``.ckpt`` (averaged weights where it has them).
+def load_checkpoint(path: str | os.PathLike[str], *, trust: Iterable[str] = ()) -> Checkpoint:
+    """Read a checkpoint; files of older formats are migrated, and missing settings take their defaults.
 
-    Of an exported ``.onnx`` only what it says of itself is read; its weights are for other libraries.
+    Args:
+        path: a ``.safetensors``; a training run's ``.ckpt``, whose averaged weights are preferred; or an
+            exported ``.onnx``, whose weights are not read.
+        trust: packages whose classes the file may name besides those of swahr. They are imported, and can run
+            any code.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ImportError: the package ``onnx`` is missing, for an exported network.
-        ValueError: the file is damaged, or was not written by swahr.
+        FileNotFoundError: the file does not exist.
+        ImportError: the file is an ``.onnx``, and the package ``onnx`` is missing.
+        ValueError: the file is damaged, not written by swahr, written by a newer version, or names a class of
+            a package that is not trusted.
     """
     path = Path(path)
+    return _described(path, *_read(path), trust=trust)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The network's weights and the description."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such checkpoint; a training run leaves best.safetensors and last.ckpt in its folder"
@@ -136,19 +154,35 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if description is None:
         raise ValueError(
             f"{path}: expected a checkpoint written by swahr, but it carries no swahr description; "
-            "`swahr convert published=…` makes one of published weights"
+            "`swahr convert published=…` turns published weights into one"
         )
-    values = json.loads(description)
-    skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
-    return Checkpoint(weights, values["config"], skeleton, values["stamp"], path)
+    return weights, description
+
+
+def _described(
+    path: Path, weights: dict[str, Tensor], description: str, *, trust: Iterable[str] | None
+) -> Checkpoint:
+    """Parse, check and migrate. If ``trust`` is None, ``config`` is unchecked and must not be used."""
+    try:
+        values = json.loads(description)
+        if trust is not None:
+            check_targets(values["config"], source=str(path), trust=trust)
+        values, weights = migrated(values, weights, source=str(path))
+        skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: the description inside is damaged ({error!r}); copy it again") from error
+    return Checkpoint(
+        weights=weights,
+        config=_DEFAULTS | values["config"],
+        facts=values.get("facts", {}),
+        skeleton=skeleton,
+        stamp=values.get("stamp", {}),
+        path=path,
+    )
 
 
 def add_description(path: Path, description: str) -> None:
-    """Write what a checkpoint says of itself into an ONNX file.
-
-    Raises:
-        ImportError: the package ``onnx`` is missing.
-    """
+    """Write the description into an ONNX file; raises ImportError without the package ``onnx``."""
     onnx = import_onnx()
     model = onnx.load(path)
     model.metadata_props.add(key=_METADATA, value=description)
@@ -156,26 +190,37 @@ def add_description(path: Path, description: str) -> None:
 
 
 def start_from(network: nn.Module, path: str | os.PathLike[str], skeleton: Skeleton) -> None:
-    """Give a network the weights that training starts from.
+    """Load initial weights into a network that is to be trained on data with ``skeleton``.
 
     Args:
-        network: of the architecture that the weights are for.
-        path: a checkpoint of ours, or published weights; an ImageNet HRNet fills the backbone only.
-        skeleton: of the training data.
+        network: a network of the weights' architecture.
+        path: a checkpoint, or published weights; those of an ImageNet HRNet fill the backbone only.
+        skeleton: the keypoints of the training data.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, of another architecture, or for other keypoints.
     """
     path = Path(path)
     if path.suffix in (".ckpt", ".onnx") or (
-        path.suffix == ".safetensors" and _read_safetensors(path)[1] is not None
+        path.suffix == ".safetensors" and path.is_file() and _read_safetensors(path)[1] is not None
     ):
-        checkpoint = load_checkpoint(path)
+        # Only weights and keypoints are used, so the classes that the file names need no trust.
+        checkpoint = _described(path, *_read(path), trust=None)
         checkpoint.check_skeleton(skeleton, source="the training data")
         checkpoint.load_into(network)
     else:
         load_published(network, read_published(path), source=str(path))
+
+
+def check_resumable(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless training can resume from a ``.ckpt``, which must be of this format."""
+    _, description = _read(Path(path))
+    if json.loads(description).get("format", 1) != FORMAT:
+        raise ValueError(
+            f"{path}: expected a training run of this version of swahr, but an older one wrote it; its "
+            f"optimiser state does not fit. Start a new run from its weights: weights={path}"
+        )
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -184,34 +229,34 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             return weights, (file.metadata() or {}).get(_METADATA)
     except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a readable safetensors file ({error}); copy or train it again"
-        ) from error
+        raise ValueError(f"{path}: not a readable safetensors file ({error}); copy it again") from error
 
 
 def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    if tarfile.is_tarfile(path):  # of PyTorch before 0.4, whose reader can run code
+        raise ValueError(f"{path}: expected a checkpoint, got a tar archive, which swahr does not write")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); copy or train it again") from error
+    if not isinstance(content, dict) or not isinstance(content.get(_METADATA), str | None):
+        raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
+            f"{path}: expected a training run's checkpoint, got another pickle; copy or train it again"
+        )
     return network_weights(content.get("state_dict", {})), content.get(_METADATA)
 
 
 def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:
     onnx = import_onnx()
     try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's DecodeError, of one of its several implementations
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError, which has several implementations
         raise ValueError(f"{path}: not a readable ONNX file ({error}); copy or export it again") from error
     return {}, {entry.key: entry.value for entry in model.metadata_props}.get(_METADATA)
 
 
 def import_onnx() -> Any:
-    """The optional package onnx.
-
-    Raises:
-        ImportError: it is not installed; says how to get it.
-    """
+    """Import the optional package onnx; without it, the ImportError tells how to install it."""
     try:
         import onnx
     except ImportError as error:

@@ -1,12 +1,11 @@
-"""The pixel convention, and affine maps between frames.
+"""The pixel convention, and affine maps between coordinate frames.
 
-Coordinates are continuous: an image of size (H, W) spans [0, W] x [0, H] and pixel (row j, column i) has its
-centre at (i + 0.5, j + 0.5). Resizing is then a pure scaling (and equals ``align_corners=False``), and a
-horizontal flip is ``W - x``. The half pixel appears in two places only: where COCO JSON, whose keypoints are
-pixel indices, is read or written (`POINT_FROM_INDEX`, `INDEX_FROM_POINT`), and where OpenCV wants a matrix
-between pixel indices (`warp_image`).
+Coordinates are continuous: an image of size (H, W) spans [0, W] x [0, H], and the pixel in row j and column i
+has its centre at (i + 0.5, j + 0.5). Resizing is therefore a pure scaling (as with ``align_corners=False``),
+and a horizontal flip is ``W - x``. Half a pixel is added or subtracted only in conversions from or to pixel
+indices: of COCO JSON, of OpenCV, of map tensors, and of the ``official`` alignment.
 
-Matrices are named target-from-source, so that products read from right to left::
+Matrices are named target-from-source, and products apply from right to left::
 
     map_from_image = map_from_input @ input_from_image
 """
@@ -27,17 +26,13 @@ Alignment = Literal["centre", "official"]
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """An affine map of the plane, ``x -> A x + b``, in continuous (x, y) coordinates.
-
-    Attributes:
-        matrix: ``(2, 3)`` float64, ``[A | b]``.
-    """
+    """An affine map ``x -> A x + b`` of continuous (x, y) coordinates; ``matrix`` is ``[A | b]``."""
 
     matrix: Float64[np.ndarray, "2 3"]
 
     @classmethod
     def identity(cls) -> Affine:
-        """The map that leaves every point where it is."""
+        """The identity map."""
         return cls.scaling(1.0)
 
     @classmethod
@@ -52,13 +47,13 @@ class Affine:
 
     @classmethod
     def rotation(cls, degrees: float) -> Affine:
-        """Rotation about the origin, clockwise as seen on an image (whose y axis points down)."""
+        """Rotation about the origin, clockwise as displayed (the y axis points down)."""
         c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         return cls(np.array([[c, -s, 0.0], [s, c, 0.0]]))
 
     @classmethod
     def horizontal_flip(cls, width: float) -> Affine:
-        """Mirror image of a picture ``width`` pixels wide: ``x -> width - x``."""
+        """Mirror image of an image ``width`` pixels wide: ``x -> width - x``."""
         return cls(np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0]]))
 
     def __matmul__(self, other: Affine) -> Affine:
@@ -74,26 +69,24 @@ class Affine:
             ValueError: the map is singular.
         """
         if abs(self.area_ratio) < 1e-12:
-            raise ValueError(
-                f"expected an invertible affine map, got the singular matrix {self.matrix.tolist()}"
-            )
+            raise ValueError(f"expected an invertible map, got the singular matrix {self.matrix.tolist()}")
         linear = np.linalg.inv(self.matrix[:, :2])
         return Affine(np.concatenate([linear, -linear @ self.matrix[:, 2:]], axis=1))
 
     def apply(self, points: Shaped[np.ndarray, "*n 2"]) -> Float64[np.ndarray, "*n 2"]:
-        """Map points ``(..., 2)``, (x, y), from the source to the target frame."""
-        mapped = np.asarray(points, dtype=np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
-        return np.asarray(mapped, dtype=np.float64)
+        """Map points (x, y) from the source to the target frame."""
+        mapped: np.ndarray = np.asarray(points, np.float64) @ self.matrix[:, :2].T + self.matrix[:, 2]
+        return mapped
 
     @property
     def area_ratio(self) -> float:
-        """Signed factor by which areas grow (negative when the map mirrors)."""
+        """Signed factor on areas; negative if the map mirrors."""
         (a, b), (c, d) = self.matrix[:, :2].tolist()
         return float(a * d - b * c)
 
     @property
     def length_ratio(self) -> float:
-        """Factor by which lengths grow: the square root of the absolute area ratio."""
+        """Factor on lengths: the square root of the absolute area ratio."""
         return math.sqrt(abs(self.area_ratio))
 
 
@@ -105,18 +98,18 @@ INDEX_FROM_POINT = Affine.translation(-0.5, -0.5)
 
 
 def map_from_input(stride: int, alignment: Alignment = "centre") -> Affine:
-    """From the network's input frame to the frame of a map of the given stride.
+    """The affine map from the network's input frame to the map frame of a stride.
 
-    ``centre``: a pure scaling, which is what strided convolutions followed by ``align_corners=False``
-    upsampling mean. ``official``: pixel *indices* are scaled, as the published weights were trained
-    (SWAHR's and HigherHRNet's data loaders scale JSON coordinates); the half pixel does not shrink.
+    ``centre``: a pure scaling, consistent with ``align_corners=False`` upsampling. ``official``: a scaling of
+    pixel *indices*, for the published weights (HigherHRNet's and SWAHR's data loaders scale the coordinates
+    of the JSON files); the half pixel is not scaled.
     """
     scaling = Affine.scaling(1.0 / stride)
     return scaling if alignment == "centre" else POINT_FROM_INDEX @ scaling @ INDEX_FROM_POINT
 
 
 def fit_rectangle(source_size: tuple[int, int], target_size: tuple[int, int]) -> Affine:
-    """Scale a picture of ``source_size`` (h, w) to fit centrally into ``target_size``, keeping its shape."""
+    """The affine map that centres ``source_size`` in ``target_size`` (h, w), keeping the aspect ratio."""
     (source_h, source_w), (target_h, target_w) = source_size, target_size
     factor = min(target_h / source_h, target_w / source_w)
     shift = Affine.translation((target_w - factor * source_w) / 2, (target_h - factor * source_h) / 2)
@@ -133,15 +126,9 @@ def warp_image(
 ) -> npt.NDArray[np.uint8]:
     """Warp an image ``(H, W)`` or ``(H, W, C)`` into a frame of ``size`` (h, w).
 
-    Bilinear, or nearest neighbour for masks; outside the source the value is ``border``.
+    Interpolation is bilinear, or ``nearest`` for masks; pixels outside the source are ``border``.
     """
     matrix = (INDEX_FROM_POINT @ target_from_source @ POINT_FROM_INDEX).matrix
-    warped = cv2.warpAffine(
-        image,
-        matrix,
-        (size[1], size[0]),
-        flags=cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(border, border, border),
-    )
+    flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    warped = cv2.warpAffine(image, matrix, size[::-1], flags=flags, borderValue=(border, border, border))
     return np.asarray(warped, dtype=np.uint8)

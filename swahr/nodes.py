@@ -1,49 +1,92 @@
-"""Configuration nodes and what they stand for: ``{_target_: package.Class, …}`` becomes ``Class(…)``."""
+"""Instantiation of configuration nodes: ``{_target_: package.Class, …}`` becomes ``Class(…)``."""
 
-from __future__ import annotations
-
+import functools
+import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
+
+PACKAGE = "swahr."
+"""Prefix of the names of this package's classes."""
 
 
 def configuration_folder() -> Path:
-    """``conf/``: inside the installed wheel, or at the root of the checkout.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
+    """``conf/`` in the installed wheel or at the checkout's root; FileNotFoundError if it is in neither."""
     package = Path(__file__).resolve().parent
     for folder in (package / "conf", package.parent / "conf"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise FileNotFoundError(f"no conf/ in {package} or beside it; install swahr again")
+    raise FileNotFoundError(f"expected conf/ in {package} or beside it, found neither; install swahr again")
 
 
-def create(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
-    """Call a node's ``_target_`` with its other entries (lists become tuples) and the given facts.
+def instantiate(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
+    """Call a node's ``_target_`` with the node's other entries.
+
+    Nested nodes are instantiated first, and lists become tuples. Every constructor receives those ``facts``
+    that it has a parameter for and its node does not set. ``_partial_: true`` returns a `functools.partial`.
+
+    Args:
+        node: a node as composed by Hydra, with interpolations.
+        facts: values that the caller knows, such as ``skeleton``, ``num_keypoints`` or ``strides``.
 
     Raises:
-        ValueError: an entry is none of the target's settings.
+        ValueError: an entry is not a parameter of the target, or the target does not exist.
     """
-    values = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else dict(node)
-    assert isinstance(values, dict)
-    name = str(values.pop("_target_"))
-    target = hydra.utils.get_object(name)
-    settings = list(inspect.signature(target).parameters)
-    if unknown := [str(value) for value in values if value not in settings]:
+    return _instantiate(
+        OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node, facts
+    )
+
+
+def _instantiate(node: Any, facts: Mapping[str, Any]) -> Any:
+    values = dict(node)
+    name, partial = str(values.pop("_target_")), bool(values.pop("_partial_", False))
+    target = locate(name)
+    parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if unknown := [key for key in values if key not in parameters and not takes_any]:
         raise ValueError(
-            f"{name} has no {', '.join(unknown)}; expected some of {', '.join(settings)}. An experiment that "
-            "sets up one option of a group, such as data=synthetic_moderate, does not go with another one"
+            f"{name} has no {', '.join(unknown)}; expected some of {', '.join(parameters)}. These keys are "
+            "probably from an experiment or a YAML under `defaults` that has another class here"
         )
-    return target(**{str(name): _plain(value) for name, value in values.items()} | facts)
+    given = {key: facts[key] for key in facts.keys() & _accepted(target) - values.keys()}
+    arguments = {key: _value(value, facts) for key, value in values.items()} | given
+    return functools.partial(target, **arguments) if partial else target(**arguments)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict) and "_target_" in value:
-        return create(value)
-    return tuple(_plain(item) for item in value) if isinstance(value, list) else value
+def _accepted(target: Any) -> set[str]:
+    """Parameter names; if a constructor has ``**kwargs``, also those of the constructor that it extends."""
+    bases = target.__mro__[1:] if isinstance(target, type) else ()
+    names: set[str] = set()
+    for constructor in (target, *(vars(base)["__init__"] for base in bases if "__init__" in vars(base))):
+        parameters = inspect.signature(constructor).parameters
+        names |= parameters.keys()
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return names
+
+
+def _value(value: Any, facts: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return _instantiate(value, facts)
+        return {key: _value(item, facts) for key, item in value.items()}
+    return tuple(_value(item, facts) for item in value) if isinstance(value, list) else value
+
+
+def locate(name: str) -> Any:
+    """The object with a dotted name. Names in this package must be those of its own classes.
+
+    Raises:
+        ValueError: there is no such object, or it is not one of this package's classes.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"_target_: {name}: no such class ({error}); correct the configuration") from error
+    if name.startswith(PACKAGE) and not (isinstance(found, type) and found.__module__.startswith(PACKAGE)):
+        raise ValueError(f"_target_: {name}: expected a class of swahr, got {found!r}")
+    return found

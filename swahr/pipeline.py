@@ -1,10 +1,9 @@
-"""From images to poses: the test-time pipeline that training, evaluation and prediction share."""
-
-from __future__ import annotations
+"""The test-time pipeline from images to poses, shared by training, evaluation and prediction."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,62 +14,69 @@ from torch import Tensor
 from swahr.aggregate import Inputs
 from swahr.structures import DenseMaps, Poses
 
-Network = Callable[[Tensor], Any]  # `NetworkOutput`, or whatever else its aggregator reads
+Network = Callable[[Tensor], Any]
+"""Predicts maps of prepared images: a `NetworkOutput`, or another input of the aggregator."""
 Image = npt.NDArray[np.uint8]
-Batch = tuple[list[int], Inputs]
+Waiting = tuple[dict[int, Image], Inputs]
+"""Images by their index in the stream, and the same images prepared for the network."""
+Step = Callable[[Sequence[Image], list[Poses]], list[Poses]]
+"""A post-processing step: returns new poses, given the images of a batch and their poses."""
 T = TypeVar("T")
 
-_WAITING_BATCHES = 8  # an image waits for others of its shape until so many batches more have been read
+_WAITING_BATCHES = 8  # an incomplete batch runs after this many further batches have been read
 
 
 @runtime_checkable
 class Aggregate(Protocol):
-    """Makes dense maps of images with one input size (`swahr.aggregate.Aggregator`)."""
+    """Interface of `swahr.aggregate.Aggregator`, for images with one input size."""
 
     def input_sizes(self, image_size: tuple[int, int]) -> dict[float, tuple[int, int]]:
-        """Size of the network's input for each test scale."""
+        """The network's input size at each test scale."""
 
     def prepare(self, images: Sequence[Image]) -> Inputs:
-        """Warp images into the network's input frames."""
+        """Images warped into the network's input frames."""
 
     def merge(self, network: Network, inputs: Inputs) -> DenseMaps:
-        """Aggregate what the network says of them."""
+        """The network's maps of prepared images, merged."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PosePipeline:
-    """Runs a network over images of any sizes, in batches with one size of the network's input.
+    """Predicts poses in images of any sizes; images with the same input size are batched.
 
-    On a GPU the next batch is read, warped and copied there while the network is at work.
+    On a GPU, the next batch is read, warped and copied while the network runs.
 
     Args:
-        aggregate: makes dense maps.
-        decode: turns dense maps into poses (`swahr.decode.Decoder`).
-        batch_size: images a batch, at most.
+        aggregate: predicts and merges dense maps (`swahr.aggregate.Aggregator`).
+        decode: converts dense maps to poses (`swahr.decode.Decoder`).
+        steps: post-processing steps, applied in order.
+        batch_size: maximum number of images per batch.
     """
 
-    def __init__(
-        self, *, aggregate: Aggregate, decode: Callable[[DenseMaps], list[Poses]], batch_size: int = 8
-    ) -> None:
-        self.aggregate = aggregate
-        self.decode = decode
-        self.batch_size = batch_size
+    aggregate: Aggregate
+    decode: Callable[[DenseMaps], list[Poses]]
+    steps: Sequence[Step] = ()
+    batch_size: int = 8
 
     def __call__(self, network: Network, images: Iterable[Image], device: torch.device) -> list[Poses]:
-        """Find the people in RGB images ``(H W 3)``; one `Poses` each, in the order given."""
+        """Return the poses in each of several RGB images ``(H W 3)``, in their order."""
         return list(self.stream(network, images, device))
 
     def stream(self, network: Network, images: Iterable[Image], device: torch.device) -> Iterator[Poses]:
-        """The same, one after the other: of any number of images, few are held at a time."""
+        """Yield the poses in each image, in order; only a few images are in memory at a time."""
         poses: dict[int, Poses] = {}
         due = 0
-        for indices, inputs in _on_device(self._batches(images), device):
-            poses.update(zip(indices, self.decode(self.aggregate.merge(network, inputs)), strict=True))
+        for waiting, inputs in _on_device(self._batches(images), device):
+            found = self.decode(self.aggregate.merge(network, inputs))
+            for step in self.steps:
+                found = step(list(waiting.values()), found)
+            poses.update(zip(waiting, found, strict=True))
             while due in poses:
                 yield poses.pop(due)
                 due += 1
 
-    def _batches(self, images: Iterable[Image]) -> Iterator[Batch]:
-        """Full batches as soon as there are any, and images that waited long for others of their shape."""
+    def _batches(self, images: Iterable[Image]) -> Iterator[Waiting]:
+        """Full batches, and incomplete ones whose oldest image has waited for too long."""
         buckets: defaultdict[tuple[tuple[int, int], ...], dict[int, Image]] = defaultdict(dict)
         patience = _WAITING_BATCHES * self.batch_size
         for i, image in enumerate(images):
@@ -83,32 +89,32 @@ class PosePipeline:
                 yield self._prepared(buckets.pop(oldest))
         yield from map(self._prepared, buckets.values())
 
-    def _prepared(self, images: dict[int, Image]) -> Batch:
-        return list(images), self.aggregate.prepare(list(images.values()))
+    def _prepared(self, images: dict[int, Image]) -> Waiting:
+        return images, self.aggregate.prepare(list(images.values()))
 
 
-def _on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """Batches on the device; to a GPU they go one ahead, from page-locked memory on a stream of their own."""
+def _on_device(batches: Iterator[Waiting], device: torch.device) -> Iterator[Waiting]:
+    """Batches on the device. On CUDA the next one is copied ahead, from pinned memory on a side stream."""
     if device.type != "cuda":
-        yield from ((indices, inputs.to(device)) for indices, inputs in batches)
+        yield from ((images, inputs.to(device)) for images, inputs in batches)
         return
     copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call] # torch's
 
-    def copied() -> Iterator[Batch]:
-        for indices, inputs in batches:
+    def copied() -> Iterator[Waiting]:
+        for images, inputs in batches:
             with torch.cuda.stream(copies):
                 moved = inputs.pin_memory().to(device)
-            yield indices, moved
+            yield images, moved
 
-    for indices, inputs in _one_ahead(copied()):
+    for images, inputs in _one_ahead(copied()):
         current = torch.cuda.current_stream(device)
         current.wait_stream(copies)
         inputs.record_stream(current)
-        yield indices, inputs
+        yield images, inputs
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each made by another thread while the one before it is in use."""
+    """The same items; a thread computes the next one while the current one is in use."""
     with ThreadPoolExecutor(1) as executor:
         coming = executor.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -1,14 +1,13 @@
-"""Skeletons: which keypoints a person has, and everything that is said of them by name.
+"""Skeletons: a person's keypoints and everything that is defined on them by name.
 
-COCO (17 keypoints), CrowdPose (14) and any other, read from the ``categories`` entry of a COCO-format
-file (`Skeleton.from_category`) or a small YAML (`Skeleton.from_yaml`). No other module knows a count.
+`COCO` (17 keypoints) and `CROWDPOSE` (14) are defined here. Others are read from the ``categories`` entry of
+a COCO-format file (`Skeleton.from_category`) or from YAML (`Skeleton.from_yaml`).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ _TORSO_WORDS = ("torso", "pelvis", "spine", "chest", "thorax", "neck", "shoulder
 
 @dataclass(frozen=True)
 class Skeleton:
-    """An ordered set of keypoints, with flip pairs, limbs, OKS sigmas and grouping order, all by name.
+    """An ordered set of keypoints with flip pairs, limbs, OKS sigmas and a grouping order.
 
     Attributes:
-        name: how messages and files call it.
+        name: used in messages and files.
         keypoints: names, in the order of the annotation files.
-        flip_pairs: (left, right) names that a mirror image exchanges.
-        limbs: pairs of names to connect in drawings (and along which people are rendered).
+        flip_pairs: (left, right) names, exchanged in a mirror image.
+        limbs: pairs of names, connected in drawings.
         sigmas: OKS constants, one per keypoint (COCO's convention, e.g. 0.107 for a hip).
         grouping_order: names in the order in which grouping visits them.
 
@@ -48,30 +47,22 @@ class Skeleton:
     grouping_order: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        known = set(self.keypoints)
-        if not self.keypoints or len(known) != len(self.keypoints):
-            raise ValueError(
-                f"skeleton '{self.name}': expected distinct keypoint names, got {list(self.keypoints)}"
-            )
+        where, names = f"skeleton '{self.name}'", list(self.keypoints)
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"{where}: expected distinct keypoint names, got {names}")
         for field, pairs in (("flip_pairs", self.flip_pairs), ("limbs", self.limbs)):
-            if unknown := sorted({name for pair in pairs for name in pair} - known):
+            if unknown := sorted({name for pair in pairs for name in pair} - set(names)):
                 raise ValueError(
-                    f"skeleton '{self.name}': {field} name {unknown}, but the keypoints are "
-                    f"{list(self.keypoints)}; correct the names"
+                    f"{where}: {field} name {unknown}, but the keypoints are {names}; correct the names"
                 )
         flipped = [name for pair in self.flip_pairs for name in pair]
         if len(flipped) != len(set(flipped)):
+            raise ValueError(f"{where}: expected no keypoint in two flip pairs, got {self.flip_pairs}")
+        if len(self.sigmas) != len(names) or min(self.sigmas) <= 0:
+            raise ValueError(f"{where}: expected {len(names)} positive sigmas, got {self.sigmas}")
+        if sorted(self.grouping_order) != sorted(names):
             raise ValueError(
-                f"skeleton '{self.name}': a keypoint stands in two flip pairs: {self.flip_pairs}"
-            )
-        if len(self.sigmas) != len(self.keypoints) or min(self.sigmas) <= 0:
-            raise ValueError(
-                f"skeleton '{self.name}': expected {len(self.keypoints)} positive sigmas, got {self.sigmas}"
-            )
-        if sorted(self.grouping_order) != sorted(self.keypoints):
-            raise ValueError(
-                f"skeleton '{self.name}': grouping_order must name every keypoint once, got "
-                f"{list(self.grouping_order)}"
+                f"{where}: grouping_order must name every keypoint once, got {list(self.grouping_order)}"
             )
 
     @property
@@ -96,7 +87,7 @@ class Skeleton:
         return tuple(self.keypoints.index(name) for name in self.grouping_order)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for checkpoints; `from_dict` reads them back."""
+        """The fields as plain values, for checkpoints; `from_dict` reads them back."""
         return asdict(self)
 
     def to_category(self) -> dict[str, Any]:
@@ -114,33 +105,29 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "skeleton") -> Skeleton:
-        """Build a skeleton from plain values; everything but ``keypoints`` may be left out.
+        """Build a skeleton from plain values; only ``keypoints`` is required.
 
-        Defaults: flip pairs from the prefixes ``left_`` / ``right_``, sigmas from COCO by name, grouping from
-        the torso outward along the limbs.
+        Defaults: flip pairs by the words ``left`` and ``right`` in the names, COCO's sigmas by name, and a
+        grouping order from the torso outwards along the limbs. ``source`` begins error messages.
 
         Raises:
             ValueError: ``keypoints`` is missing, a key is unknown, or names are inconsistent.
         """
-        allowed = {"name", "keypoints", "flip_pairs", "limbs", "sigmas", "grouping_order"}
+        allowed = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - allowed):
             raise ValueError(f"{source}: unknown keys {unknown}; expected some of {sorted(allowed)}")
-        if not values.get("keypoints"):
-            raise ValueError(
-                f"{source}: expected a list 'keypoints' of names, got {values.get('keypoints')!r}"
-            )
-        keypoints = tuple(str(name) for name in values["keypoints"])
+        if not (names := values.get("keypoints")):
+            raise ValueError(f"{source}: expected a list 'keypoints' of names, got {names!r}")
+        keypoints = tuple(map(str, names))
         limbs = _as_pairs(values.get("limbs") or ())
-        flip_pairs = values.get("flip_pairs")
-        sigmas = values.get("sigmas")
-        order = values.get("grouping_order")
+        given = {key: value for key, value in values.items() if value is not None}
         return cls(
-            name=str(values.get("name", "person")),
+            name=str(given.get("name", "person")),
             keypoints=keypoints,
-            flip_pairs=_flip_pairs_by_name(keypoints) if flip_pairs is None else _as_pairs(flip_pairs),
+            flip_pairs=_as_pairs(given.get("flip_pairs", _flip_pairs_by_name(keypoints))),
             limbs=limbs,
-            sigmas=tuple(map(_sigma_by_name, keypoints)) if sigmas is None else tuple(map(float, sigmas)),
-            grouping_order=_torso_outward(keypoints, limbs) if order is None else tuple(map(str, order)),
+            sigmas=tuple(map(float, given.get("sigmas", map(_sigma_by_name, keypoints)))),
+            grouping_order=tuple(map(str, given.get("grouping_order", _torso_outward(keypoints, limbs)))),
         )
 
     @classmethod
@@ -156,9 +143,10 @@ class Skeleton:
     def from_category(cls, category: Mapping[str, Any], *, source: str = "annotations") -> Skeleton:
         """Read the ``categories`` entry of a COCO-format file.
 
-        The keypoint names decide: COCO's and CrowdPose's names give `COCO` and `CROWDPOSE` (CrowdPose's own
-        files carry COCO's limbs, which do not fit). Otherwise ``skeleton`` gives the limbs (1-based index
-        pairs), and the optional extra keys ``flip_pairs``, ``sigmas`` and ``grouping_order`` the rest.
+        COCO's and CrowdPose's keypoint names give `COCO` and `CROWDPOSE`, whatever else the entry holds:
+        CrowdPose's own files have limb indices that do not fit their keypoints. Other entries give the limbs
+        in ``skeleton`` (1-based index pairs) and, optionally, ``flip_pairs``, ``sigmas`` and
+        ``grouping_order``.
 
         Raises:
             ValueError: no keypoints, or limbs that point outside them.
@@ -167,21 +155,20 @@ class Skeleton:
         for known in (COCO, CROWDPOSE):
             if names == known.keypoints:
                 return known
-        for pair in category.get("skeleton") or ():
+        limbs = category.get("skeleton") or ()
+        for pair in limbs:
             if len(pair) != 2 or not all(1 <= int(i) <= len(names) for i in pair):
                 raise ValueError(
-                    f"{source}: the category's skeleton holds {list(pair)}; expected 1-based index pairs up "
-                    f"to {len(names)}, the number of keypoint names"
+                    f"{source}: expected 1-based index pairs up to {len(names)} (the number of keypoints) in "
+                    f"the category's skeleton, got {list(pair)}; correct it"
                 )
         values: dict[str, Any] = {
             "name": category.get("name", "person"),
             "keypoints": names,
-            "limbs": [(names[int(a) - 1], names[int(b) - 1]) for a, b in category.get("skeleton") or ()],
+            "limbs": [(names[int(a) - 1], names[int(b) - 1]) for a, b in limbs],
         }
-        values |= {
-            key: category[key] for key in ("flip_pairs", "sigmas", "grouping_order") if key in category
-        }
-        return cls.from_dict(values, source=source)
+        optional = {"flip_pairs", "sigmas", "grouping_order"} & category.keys()
+        return cls.from_dict(values | {key: category[key] for key in optional}, source=source)
 
 
 def _as_pairs(pairs: Sequence[Sequence[str]]) -> tuple[Pair, ...]:
@@ -196,23 +183,22 @@ def _flip_pairs_by_name(keypoints: Sequence[str]) -> tuple[Pair, ...]:
 
 
 def _sigma_by_name(keypoint: str) -> float:
-    part = keypoint.removeprefix("left_").removeprefix("right_")
-    return _COCO_SIGMAS.get(part, _FALLBACK_SIGMA)
+    return _COCO_SIGMAS.get(keypoint.removeprefix("left_").removeprefix("right_"), _FALLBACK_SIGMA)
 
 
 def _torso_outward(keypoints: Sequence[str], limbs: Sequence[Pair]) -> tuple[str, ...]:
-    """Breadth first along the limbs from the torso (or, if no name says torso, from the best connected)."""
+    """All keypoints, breadth first along the limbs from the torso.
+
+    If no name contains a word of the torso, the search starts at the keypoint with the most limbs.
+    """
     neighbours: dict[str, list[str]] = {name: [] for name in keypoints}
     for a, b in limbs:
-        neighbours[a].append(b)
-        neighbours[b].append(a)
-    roots = [name for name in keypoints if any(word in name for word in _TORSO_WORDS)]
-    queue = deque(roots or [max(keypoints, key=lambda name: len(neighbours[name]))])
-    order = list(queue)
-    while queue:
-        fresh = [name for name in neighbours[queue.popleft()] if name not in order]
-        order += dict.fromkeys(fresh)
-        queue += dict.fromkeys(fresh)
+        neighbours.setdefault(a, []).append(b)
+        neighbours.setdefault(b, []).append(a)
+    order = [name for name in keypoints if any(word in name for word in _TORSO_WORDS)]
+    order = order or [max(keypoints, key=lambda name: len(neighbours[name]))]
+    for visited in order:  # grows during the search
+        order += dict.fromkeys(name for name in neighbours[visited] if name not in order)
     return tuple(order + [name for name in keypoints if name not in order])
 
 
@@ -226,12 +212,8 @@ def _mirrored(*limbs: Pair) -> tuple[Pair, ...]:
 
 _COCO_NAMES = ("nose", *_sided("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
 _LIMB_CHAINS = (
-    ("shoulder", "elbow"),
-    ("elbow", "wrist"),
-    ("shoulder", "hip"),
-    ("hip", "knee"),
-    ("knee", "ankle"),
-)
+    ("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle"),
+)  # fmt: skip
 _GIRDLES = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
 
 COCO = Skeleton(
@@ -243,9 +225,7 @@ COCO = Skeleton(
         *_mirrored(("eye", "ear"), ("ear", "shoulder"), *_LIMB_CHAINS), *_GIRDLES,
     ),
     sigmas=tuple(map(_sigma_by_name, _COCO_NAMES)),
-    grouping_order=(
-        "nose", *_sided("eye", "ear", "shoulder", "hip", "elbow", "wrist", "knee", "ankle"),
-    ),
+    grouping_order=("nose", *_sided("eye", "ear", "shoulder", "hip", "elbow", "wrist", "knee", "ankle")),
 )  # fmt: skip
 """COCO's 17 keypoints; the grouping order is HigherHRNet's and SWAHR's."""
 

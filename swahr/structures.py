@@ -1,12 +1,13 @@
-"""The records that flow between the stages, each frozen and each in a named frame.
+"""The data classes that stages exchange: frozen, each in a named coordinate frame.
 
 Axis letters: ``b`` batch, ``p`` people, ``k`` keypoints, ``m`` peaks per keypoint, ``t`` tag dimensions,
-``h w`` map, ``H W`` image. Coordinates are (x, y), sizes (h, w). Frames: *image* (the file), *input* (the
-network's), *map* (one stride); see `swahr.geometry` for the pixel convention.
+``h w`` map, ``H W`` image. Coordinates are (x, y), sizes (h, w). Frames: *image* (the file), *input* (of the
+network), *map* (of one stride); `swahr.geometry` defines the pixel convention.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,22 +24,21 @@ VISIBLE, OCCLUDED, ABSENT = 2, 1, 0
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The people of one image, in the frame of the image it accompanies."""
+    """The annotated people of one image. Frame: that of the image beside them."""
 
     keypoints: Float64[np.ndarray, "p k 2"]
     visibility: Int64[np.ndarray, "p k"]
     area: Float64[np.ndarray, " p"]
 
     def __len__(self) -> int:
-        """The number of people."""
         return len(self.keypoints)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """An image as it was read, with what is known about it. Frame: image.
+    """An unmodified image with its annotations. Frame: image.
 
-    ``valid`` is False where nothing may be learned: crowd regions and people without labelled keypoints.
+    ``valid`` is False in regions that the loss ignores: crowds and people without labelled keypoints.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -49,7 +49,7 @@ class LabelledImage:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One training example. Frame: input. RGB, not normalised: networks normalise on their own device."""
+    """One training sample: an RGB image, normalised later by the network, and annotations. Frame: input."""
 
     image: UInt8[np.ndarray, "H W 3"]
     annotations: Annotations
@@ -60,9 +60,9 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one size. Frame: input. Absent people have visibility 0; ``p`` is the largest count.
+    """Samples of one size. Frame: input. ``p`` is the maximum number of people; the padding is `ABSENT`.
 
-    Targets are made from it on the training device (`swahr.target`), so that loaders only warp images.
+    Targets are computed on the training device (`swahr.targets`), so loaders only warp images.
     """
 
     images: UInt8[Tensor, "b 3 H W"]
@@ -73,36 +73,64 @@ class Batch:
     input_from_image: tuple[Affine, ...]
 
     def __len__(self) -> int:
-        """The number of images."""
         return len(self.image_ids)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on ``device``."""
+        """The batch with its tensors on ``device``."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _BATCH_TENSORS}
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory (called by PyTorch's loader)."""
+        """The batch with its tensors in page-locked memory (PyTorch's loader calls this)."""
         return replace(self, **{name: getattr(self, name).pin_memory() for name in _BATCH_TENSORS})
 
 
 _BATCH_TENSORS = ("images", "keypoints", "visibility", "valid")
 
 
-@dataclass(frozen=True, eq=False)
-class MapTargets:
-    """What one stride is taught. Frame: map."""
+class NamedMaps:
+    """Maps by name, with a property for each name that this package defines.
 
-    heatmaps: Float[Tensor, "b k h w"]
-    valid: Bool[Tensor, "b h w"]
+    Properties of missing maps are None; ``heatmaps`` are always present.
+    """
+
+    fields: Mapping[str, Tensor]
+
+    @property
+    def heatmaps(self) -> Float[Tensor, "*b k h w"]:
+        """One heatmap per keypoint."""
+        return self.fields["heatmaps"]
+
+    @property
+    def tags(self) -> Float[Tensor, "*b k h w"] | None:
+        """One tag per keypoint; aggregated ones are ``(b k h w t)``, with a tag dimension per flip."""
+        return self.fields.get("tags")
+
+    @property
+    def scale_maps(self) -> Float[Tensor, "*b k h w"] | None:
+        """SAHR's alpha = 1 / s^2 - 1, where the standard deviation of the Gaussian is sigma * s."""
+        return self.fields.get("scale_maps")
+
+    @property
+    def log_weight_maps(self) -> Float[Tensor, "*b k h w"] | None:
+        """The logarithms v of learned loss weights exp(v)."""
+        return self.fields.get("log_weight_maps")
+
+
+@dataclass(frozen=True, eq=False)
+class MapTargets(NamedMaps):
+    """Training targets at one stride, by map name. Frame: map. The loss ignores pixels not in ``valid``."""
+
     stride: int
+    valid: Bool[Tensor, "b h w"]
+    fields: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Targets of a batch: heatmaps per stride, coarse to fine, and where to read tags.
+    """Targets of a batch: one `MapTargets` per stride, coarse to fine, and the pixels at which tags are read.
 
-    ``tag_index`` holds ``y * w + x`` on the coarsest map, -1 where a keypoint is absent or off the map.
+    ``tag_index`` is ``y * w + x`` on the coarsest map, or -1 if a keypoint is absent or off the map.
     """
 
     maps: tuple[MapTargets, ...]
@@ -110,39 +138,42 @@ class Targets:
 
 
 @dataclass(frozen=True, eq=False)
-class Maps:
-    """What a network says at one stride. Frame: map. Fields whose head is switched off are None."""
+class Maps(NamedMaps):
+    """Network outputs at one stride, by name: one map ``(b c h w)`` per head. Frame: map."""
 
-    heatmaps: Float[Tensor, "b k h w"]
-    tags: Float[Tensor, "b k h w"] | None
-    scales: Float[Tensor, "b k h w"] | None
-    weights: Float[Tensor, "b k h w"] | None
     stride: int
+    fields: Mapping[str, Tensor]
 
 
 NetworkOutput = tuple[Maps, ...]
-"""One `Maps` per stride, coarse to fine; tags come with the first."""
+"""One `Maps` per stride, coarse to fine; only the first has tags."""
 
 
 @dataclass(frozen=True, eq=False)
-class DenseMaps:
-    """Aggregated maps of images of one size: flips, test scales and strides merged. Frame: map.
+class DenseMaps(NamedMaps):
+    """Maps of images of one size, merged over flips, test scales and strides. Frame: map.
 
-    ``tags`` gathers one dimension per tag map (two with flip test). ``map_from_image`` is one per image.
+    ``map_from_image`` has one affine map per image.
     """
 
-    heatmaps: Float[Tensor, "b k h w"]
-    tags: Float[Tensor, "b k h w t"]
-    scales: Float[Tensor, "b k h w"] | None
+    fields: Mapping[str, Tensor]
     map_from_image: tuple[Affine, ...]
+
+    def of_image(self, index: int) -> ImageMaps:
+        """The maps of one image of the batch."""
+        return ImageMaps({name: maps[index] for name, maps in self.fields.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMaps(NamedMaps):
+    """One image's `DenseMaps`, without the batch axis. Frame: map."""
+
+    fields: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """The m best local maxima of every heatmap, best first. Frame: map (continuous: pixel centres at +0.5).
-
-    Entries without a peak have score 0.
-    """
+    """The m highest local maxima of every heatmap, in descending order; score 0 if missing. Frame: map."""
 
     positions: Float[Tensor, "b k m 2"]
     scores: Float[Tensor, "b k m"]
@@ -151,9 +182,9 @@ class Peaks:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Peaks of one image assembled into people, in order of discovery. Frame: map.
+    """Peaks of one image, grouped into people, in the order in which they were found. Frame: map.
 
-    ``tag`` is each person's mean tag. Where ``present`` is False position and score are 0.
+    ``tag`` is the mean tag of each person. Where ``present`` is False, position and score are 0.
     """
 
     positions: Float64[np.ndarray, "p k 2"]
@@ -162,16 +193,15 @@ class Groups:
     tag: Float64[np.ndarray, "p t"]
 
     def __len__(self) -> int:
-        """The number of people."""
         return len(self.positions)
 
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """The people found in one image. Frame: image.
+    """The predicted people of one image. Frame: image.
 
-    A missing keypoint has ``present`` False (and NaN coordinates, score 0), never the position (0, 0).
-    No people: shapes ``(0, k, 2)``, ``(0, k)``, ``(0,)``.
+    Where ``present`` is False, coordinates are NaN and the score is 0. Without people the shapes are
+    ``(0, k, 2)``, ``(0, k)`` and ``(0,)``.
     """
 
     keypoints: Float64[np.ndarray, "p k 2"]
@@ -181,5 +211,9 @@ class Poses:
     skeleton: Skeleton
 
     def __len__(self) -> int:
-        """The number of people."""
         return len(self.keypoints)
+
+    def select(self, keep: Bool[np.ndarray, " p"] | Int64[np.ndarray, " n"] | Sequence[int]) -> Poses:
+        """The people chosen by a boolean mask or by indices, in the order of the indices."""
+        people = ("keypoints", "scores", "score", "present")
+        return replace(self, **{name: getattr(self, name)[keep] for name in people})

@@ -117,6 +117,11 @@ def test_category_with_limbs_outside(limb: list[int]) -> None:
         Skeleton.from_category({"keypoints": ["a", "b"], "skeleton": [limb]}, source="file.json")
 
 
+def test_limbs_of_unknown_keypoints() -> None:
+    with pytest.raises(ValueError, match=r"limbs name \['c'\]"):
+        Skeleton.from_dict({"keypoints": ["a", "b"], "limbs": [["a", "c"], ["b", "a"]]})
+
+
 @pytest.mark.parametrize("keypoints", [None, [], ()])
 def test_category_without_names(keypoints: Any) -> None:
     with pytest.raises(ValueError, match="expected a list 'keypoints' of names"):

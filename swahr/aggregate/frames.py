@@ -1,6 +1,4 @@
-"""The network's input frames at test time: their sizes, and where the image lies in them."""
-
-from __future__ import annotations
+"""The network's input frames at test time: their sizes, and the image's position in them."""
 
 from collections.abc import Sequence
 
@@ -8,33 +6,32 @@ from swahr.geometry import INDEX_FROM_POINT, POINT_FROM_INDEX, Affine, Alignment
 
 Size = tuple[int, int]
 
-DEEPEST_STRIDE = 32  # of HRNet's coarsest branch: sides must be multiples of it
-
 
 def frame_sizes(
-    image_size: Size, input_size: int, test_scales: Sequence[float], size_multiple: int
+    image_size: Size, input_size: int, test_scales: Sequence[float], round_to: int, size_multiple: int
 ) -> dict[float, Size]:
-    """Size (h, w) of the input frame for each test scale.
+    """Return the size (h, w) of the input frame for each test scale.
 
-    As in HigherHRNet, the smallest is found first: its short side is ``input_size * test_scale``, its long
-    side follows the image's shape, both rounded up to a multiple of ``size_multiple``. The others are that
-    times the ratio of test scales, rounded to a multiple of 32 (the published code rounds to whole pixels,
-    and its network then fails on sizes such as 682).
+    As in HigherHRNet, the smallest is computed first: its short side is ``input_size * test_scale``, its long
+    side has the image's proportion, both rounded up to a multiple of ``round_to``. The others are this times
+    the ratio of test scales, rounded to a multiple of ``size_multiple`` (the published code rounds to whole
+    pixels, and its network then fails on sizes such as 682).
     """
     smallest = min(test_scales)
-    short = _round_up(smallest * input_size, size_multiple)
-    long = _round_up(short / min(image_size) * max(image_size), size_multiple)
+    short = _round_up(smallest * input_size, round_to)
+    long = _round_up(short / min(image_size) * max(image_size), round_to)
     h, w = (short, long) if image_size[0] <= image_size[1] else (long, short)
-    return {
-        test_scale: (_rescale(h, test_scale / smallest), _rescale(w, test_scale / smallest))
-        for test_scale in test_scales
-    }
+    sizes = {}
+    for test_scale in test_scales:
+        ratio = test_scale / smallest
+        sizes[test_scale] = (_rescale(h, ratio, size_multiple), _rescale(w, ratio, size_multiple))
+    return sizes
 
 
 def input_frame(image_size: Size, input_size: Size, alignment: Alignment) -> Affine:
-    """``input_from_image``: the image scaled to the short side of the input, centred along the long one.
+    """Return ``input_from_image``: the image fits the input's short side and is centred on the long one.
 
-    ``centre`` is `swahr.geometry.fit_rectangle`. ``official`` does the same with pixel indices, about the
+    ``centre`` is `swahr.geometry.fit_rectangle`. ``official`` is the same for pixel indices, about the
     image's centre rounded to a whole index.
     """
     if alignment == "centre":
@@ -47,18 +44,18 @@ def input_frame(image_size: Size, input_size: Size, alignment: Alignment) -> Aff
 
 
 def resized_frame(source_size: Size, target_size: Size, alignment: Alignment) -> Affine:
-    """From one input frame to another that shows the same at another size."""
+    """Return the mapping from one input frame to another with the same content and another size."""
     scaling = Affine.scaling(target_size[1] / source_size[1], target_size[0] / source_size[0])
     return scaling if alignment == "centre" else POINT_FROM_INDEX @ scaling @ INDEX_FROM_POINT
 
 
 def output_frame(stride: int, alignment: Alignment) -> Affine:
-    """``map_from_input`` for reading maps of a stride (1 after projection onto the input).
+    """Return ``map_from_input`` for decoding maps of a stride (1 after projection to the input's size).
 
-    ``centre``: a pure scaling. ``official``: positions on the map, times the stride, are taken for pixel
-    *indices* of the input, as the published code decodes. That undoes, on average, both its index-aligned
-    training maps and their truncated centres, which lie half a map pixel short of the keypoint
-    (`swahr.geometry.map_from_input` describes the former alone).
+    ``centre`` is a pure scaling. ``official`` treats map positions times the stride as pixel *indices* of the
+    input, as in the published code. On average this undoes both its index-aligned training maps
+    (`swahr.geometry.map_from_input`) and their truncated centres, which lie half a map pixel before the
+    keypoint.
     """
     scaling = Affine.scaling(1.0 / stride)
     return scaling if alignment == "centre" else scaling @ INDEX_FROM_POINT
@@ -68,5 +65,5 @@ def _round_up(length: float, multiple: int) -> int:
     return -(-int(length) // multiple) * multiple
 
 
-def _rescale(length: int, ratio: float) -> int:
-    return max(1, round(length * ratio / DEEPEST_STRIDE)) * DEEPEST_STRIDE
+def _rescale(length: int, ratio: float, multiple: int) -> int:
+    return max(1, round(length * ratio / multiple)) * multiple

@@ -1,4 +1,4 @@
-"""Images warped into the network's input frames: made on the CPU, then moved to where the network is."""
+"""Images warped into the network's input frames on the CPU, and moved to the network's device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 class Inputs:
     """A batch of RGB images at every test scale. Frame: input.
 
-    ``reference`` is at test scale 1, in the frame that ``input_from_image`` (one per image) leads to.
+    ``reference`` has test scale 1; ``input_from_image`` maps each image to its frame.
     """
 
     reference: UInt8[Tensor, "b 3 H W"]
@@ -30,15 +30,15 @@ class Inputs:
     input_from_image: tuple[Affine, ...]
 
     def to(self, device: torch.device) -> Inputs:
-        """The same images on ``device``; those in page-locked memory travel while the caller goes on."""
+        """Return a copy on ``device``; copies from pinned memory are asynchronous."""
         return self._each(lambda images: images.to(device, non_blocking=True))
 
     def pin_memory(self) -> Inputs:
-        """The same images in page-locked memory."""
+        """Return a copy in pinned memory."""
         return self._each(Tensor.pin_memory)
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory until what ``stream`` does with it is done."""
+        """Keep the memory until the work queued on ``stream`` is done."""
         for images in (self.reference, *self.others):
             images.record_stream(stream)
 
@@ -47,7 +47,7 @@ class Inputs:
 
 
 def warp_inputs(images: Images, sizes: Mapping[float, Size], alignment: Alignment) -> Inputs:
-    """Warp images into the input frames of these sizes by test scale."""
+    """Warp images into input frames whose sizes (h, w) are given by test scale."""
     reference = sizes[REFERENCE]
     frames = tuple(input_frame(image.shape[:2], reference, alignment) for image in images)
     tensors = {}

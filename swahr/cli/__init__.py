@@ -1,1 +1,1 @@
-"""The command line: ``swahr train | evaluate | predict | show | render | convert | score``."""
+"""The command line; `swahr.cli.main.COMMANDS` lists the commands."""

@@ -1,6 +1,4 @@
-"""What the Hydra commands share: composing, clear errors, one JSON object on stdout, a fresh folder."""
-
-from __future__ import annotations
+"""Running commands under Hydra: settings, error messages, run folders, and the JSON object on stdout."""
 
 import json
 import os
@@ -12,6 +10,7 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from swahr.build import TEST_TIME_GROUPS
-from swahr.checkpoint import load_checkpoint
+from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.cli.inputs import inputs_as_override
 from swahr.cli.overrides import compose_checked, parse_overrides, single_runs
 from swahr.cli.processes import is_first_process
 from swahr.nodes import configuration_folder
@@ -37,106 +37,104 @@ _USER_ERRORS = (
     ValueError,
 )
 _COMMANDS_WITH_CHECKPOINT = ("evaluate", "export", "predict", "show")
-_GROUPS_OF_A_CHECKPOINT = ("data", "target", *TEST_TIME_GROUPS, "evaluation")
-_SWEEP_FLAGS = {"-m", "--multirun"}
-_WRITING_NOTHING = (
+_COMMANDS_WITH_IMAGES = ("predict", "show")
+_GROUPS_OF_A_CHECKPOINT = ("data", "targets", *TEST_TIME_GROUPS, "evaluation")
+_WITHOUT_FILES = [  # Hydra's settings in processes that write nothing
     "hydra.run.dir=.",
     "hydra.output_subdir=null",
     "hydra/job_logging=none",
     "hydra/hydra_logging=none",
-)
+]
 
 
 def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
     """Run ``job`` under Hydra with the configuration ``conf/<name>.yaml`` and the command line.
 
-    Errors that the user can mend are shown as one message; ``HYDRA_FULL_ERROR=1`` shows where they arose.
-    Each run of a sweep has its own ``output``, inside the folder that the command line says. Where a network
-    is run and not made, ``model=FILE`` is the same as ``checkpoint=FILE``.
+    Errors that the user can fix become one message; ``HYDRA_FULL_ERROR=1`` shows the traceback. Each run of a
+    sweep has its own ``output`` in the folder given on the command line. In commands that load a checkpoint,
+    ``model=FILE`` is the same as ``checkpoint=FILE``.
     """
-    if name in _COMMANDS_WITH_CHECKPOINT:
-        sys.argv[1:] = [re.sub(r"^model=", "checkpoint=", argument) for argument in sys.argv[1:]]
 
     def guarded(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config.output = HydraConfig.get().runtime.output_dir
-            return job(config)  # Hydra notes a failed run, and goes on with the others of the sweep
+            return job(config)  # Hydra reports a failed run and continues with the next one
         return or_fail(name, lambda: job(config))
 
-    or_fail(name, lambda: _prepare(name))
+    sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:]))
     hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)()
 
 
 def or_fail(name: str, action: Callable[[], Any]) -> Any:
-    """Run ``action``; an error that the user can mend becomes one message and exit code 1."""
+    """Run ``action``; an error that the user can fix becomes one message and exit code 1."""
     try:
         return action()
     except _USER_ERRORS as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        sys.stderr.write(f"swahr {name}: error: {_message(error)}\n")
+        text = str(error)
+        if "in DataLoader worker process" in text:  # PyTorch puts the worker's traceback before the message
+            text = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
+        sys.stderr.write(f"swahr {name}: error: {text.strip()}\n")
         raise SystemExit(1) from None
 
 
-def _message(error: Exception) -> str:
-    """What the error says; PyTorch's loader processes put a whole traceback before it."""
-    text = str(error)
-    if "in DataLoader worker process" in text:
-        text = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
-    return text.strip()
-
-
-def _prepare(name: str) -> None:
-    """Check the command line before Hydra makes a folder, and tell Hydra how to call a sweep's folders."""
-    arguments = sys.argv[1:]
-    flags = {argument for argument in arguments if argument.startswith("-")}
-    overrides = parse_overrides(arguments)
-    if not is_first_process():  # started by torchrun or a cluster beside one that writes the files
-        sys.argv += _WRITING_NOTHING
+def _prepared(name: str, arguments: list[str]) -> list[str]:
+    """The arguments for Hydra, overrides first; they are checked here, before Hydra makes a folder."""
+    given = vars(get_args_parser().parse_intermixed_args(arguments))
+    words, sweep = given.pop("overrides"), given.pop("multirun")
+    flags = [argument for argument in arguments if argument not in words]
+    if name in _COMMANDS_WITH_CHECKPOINT:
+        words = [re.sub(r"^model=", "checkpoint=", word) for word in words]
+    if name in _COMMANDS_WITH_IMAGES:
+        words = inputs_as_override(words)
+    overrides = parse_overrides(words)
     _offer_checkpoint_settings(name, overrides)
-    if flags - _SWEEP_FLAGS:
-        return  # help, or configuration from elsewhere: Hydra's business
-    sweep = bool(flags)
+    if not is_first_process():  # started by torchrun or a cluster
+        words += _WITHOUT_FILES
+    if any(given.values()):  # --help, --cfg and others, which run nothing
+        return [*words, *flags]
     if sweep and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ValueError("a sweep's runs start their processes themselves: say trainer.devices, not torchrun")
+        raise ValueError(
+            "the runs of a sweep start their own processes: set trainer.devices, without torchrun"
+        )
     runs = single_runs(overrides) if sweep else [[override.input_line or "" for override in overrides]]
     for run in runs:
         config = compose_checked(name, run, lambda values: _compose(name, values))
         if not sweep and is_first_process():
             check_unused(Path(config.output))
-    fixed = [o.key_or_group for o in overrides if not o.is_sweep_override() and not o.is_hydra_override()]
-    if sweep and fixed:
+    if sweep:  # only swept settings are part of the folders' names
+        fixed = [o.key_or_group for o in overrides if not o.is_sweep_override() and not o.is_hydra_override()]
         quoted = ",".join(f"'{key}'" for key in fixed)
-        sys.argv.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
+        words.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
+    return [*words, *flags]
 
 
 def _offer_checkpoint_settings(name: str, overrides: list[Override]) -> None:
-    """Offer the settings inside a checkpoint to Hydra, as the option ``from_checkpoint`` of each group.
-
-    Without a checkpoint they are the defaults of `swahr train`.
-
-    Raises:
-        ValueError: several checkpoints, whose settings would differ.
-    """
+    """Register the settings of the checkpoint, or else of `swahr train`, as options ``from_checkpoint``."""
     if name not in _COMMANDS_WITH_CHECKPOINT:
         return
-    given = [override for override in overrides if override.key_or_group == "checkpoint"]
-    if any(override.is_sweep_override() for override in given):
-        raise ValueError("one checkpoint at a time: settings come from it, so that it cannot be swept over")
-    path = given[-1].value() if given else None
-    config: Mapping[str, Any]
-    if path is not None:
-        config = load_checkpoint(str(path)).config
+    given = {override.key_or_group: override for override in overrides}
+    checkpoint, trust = given.get("checkpoint"), given.get("trust")
+    if checkpoint is not None and checkpoint.is_sweep_override():
+        raise ValueError("`checkpoint` cannot be swept: the other defaults are read from it")
+    config: Any
+    if checkpoint is None or checkpoint.value() is None:
+        config = OmegaConf.to_container(_compose("train", []), resolve=False)
     else:
-        composed = OmegaConf.to_container(_compose("train", []), resolve=False)
-        assert isinstance(composed, dict)
-        config = {str(key): value for key, value in composed.items()}
+        config = open_checkpoint(checkpoint.value(), trust.value() if trust is not None else ()).config
     for group in _GROUPS_OF_A_CHECKPOINT:
         ConfigStore.instance().store(name="from_checkpoint", group=group, node=config[group])
 
 
+def open_checkpoint(path: Any, trust: Any) -> Checkpoint:
+    """The checkpoint at ``path``; ``trust`` is one package or a list of packages."""
+    packages = [trust] if isinstance(trust, str) else trust or ()
+    return load_checkpoint(str(path), trust=[str(package) for package in packages])
+
+
 def compose_config(name: str, overrides: list[str] | None = None) -> DictConfig:
-    """The configuration of a command, as its command line would give it."""
+    """The configuration of a command with these overrides on its command line."""
     _offer_checkpoint_settings(name, parse_overrides(overrides or []))
     return _compose(name, overrides or [])
 
@@ -148,10 +146,10 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
 
 
 def fresh_folder(path: str) -> Path:
-    """Make a run's folder.
+    """Create a run's folder.
 
     Raises:
-        FileExistsError: it holds another run's files.
+        FileExistsError: it contains files of another run.
     """
     folder = Path(path)
     check_unused(folder)
@@ -160,30 +158,22 @@ def fresh_folder(path: str) -> Path:
 
 
 def check_unused(folder: Path) -> None:
-    """Make sure that a folder holds no files of another run (Hydra's own may be there already).
+    """Check that a folder does not exist, or only contains Hydra's files.
 
     Raises:
-        FileExistsError: it does, or it is a file.
+        FileExistsError: it contains files of another run, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another output=…")
     files = folder.iterdir() if folder.exists() else ()
-    foreign = (file.name for file in files if file.name != ".hydra" and file.suffix != ".log")
-    if others := sorted(foreign):
+    if others := sorted(file.name for file in files if file.name != ".hydra" and file.suffix != ".log"):
         raise FileExistsError(
             f"{folder} holds files of another run ({', '.join(others[:4])}); run folders are never reused: "
             "choose another output=…"
         )
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON; nothing appears under ``path`` before it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
 def report(value: Mapping[str, Any]) -> None:
-    """Print a command's result, one JSON object, on stdout."""
+    """Print a command's result as one JSON object on stdout."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()

@@ -1,10 +1,8 @@
 """``swahr evaluate``."""
 
-from __future__ import annotations
-
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,22 +11,25 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import TEST_TIME_GROUPS, annotation_files, build_evaluation, build_source
-from swahr.checkpoint import Checkpoint, load_checkpoint
-from swahr.cli.command import fresh_folder, report, run_command, write_json
-from swahr.data import Source, validation_loader
-from swahr.draw import contact_sheet, count_drawn, draw_poses, write_image
+from swahr.build import TEST_TIME_GROUPS
+from swahr.checkpoint import Checkpoint
+from swahr.cli.command import fresh_folder, open_checkpoint, report
+from swahr.data.datamodule import validation_loader
 from swahr.evaluation import results_from_poses, write_results
+from swahr.files import write_json
+from swahr.images import write_image
 from swahr.predictor import RUN_SETTINGS, Predictor
-from swahr.stamp import make_stamp
-from swahr.structures import LabelledImage, Poses
+from swahr.provenance import provenance
+from swahr.structures import LabelledImage
+from swahr.training.build import annotation_files, build_evaluation, build_source
+from swahr.training.callbacks import prediction_page
 
 _log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
-    """Evaluate a checkpoint on the validation images of ``config.data``; the result is the AP."""
-    checkpoint = load_checkpoint(config.checkpoint)
+    """Evaluate a checkpoint on the validation images of ``config.data``; returns the AP."""
+    checkpoint = open_checkpoint(config.checkpoint, config.trust)
     node = config.data.module
     source = build_source(node.val, config.data.skeleton)
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
@@ -40,63 +41,41 @@ def evaluate(config: DictConfig) -> float:
     in_order = list(track(found, "finding people", console=Console(stderr=True), total=len(source)))
     poses = dict(zip(ids, in_order, strict=True))
     write_results(folder / "results.json", results_from_poses(poses))
-    figures = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
-    result = {**figures, **compared(figures["AP"], config, checkpoint, images=len(poses))}
-    stamp = make_stamp(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
-    write_json(folder / "metrics.json", {"figures": result, "images": len(poses), "stamp": stamp})
+    metrics = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
+    result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
+    stamp = provenance(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
+    write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
-        write_image(folder / "predictions.png", _page(source, poses, config.pictures))
+        count = min(config.pictures, len(source))
+        indices = np.linspace(0, len(source) - 1, count).round().astype(int).tolist()
+        write_image(folder / "predictions.png", prediction_page(source, indices, poses))
     report(result)
-    return figures["AP"]
+    return metrics["AP"]
 
 
 def _read(loader: Iterable[list[LabelledImage]], ids: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
-    """The loader's images one by one; their ids are noted."""
+    """The loader's images, one by one; appends their ids to ``ids``."""
     for labelled in itertools.chain.from_iterable(loader):
         ids.append(labelled.image_id)
         yield labelled.image
 
 
 def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: int) -> dict[str, Any]:
-    """What the checkpoint's experiment expects, and whether the AP is within its tolerance.
+    """The AP that the checkpoint's experiment expects, and whether ``ap`` is within its tolerance.
 
-    Empty where nothing is expected, or of other images, another protocol or other test-time settings.
+    Empty if none is expected, or if images, protocol or test-time settings differ from the experiment's.
     """
-    expected = checkpoint.config.get("expected")  # older checkpoints have no such key
-    groups = (*TEST_TIME_GROUPS, "evaluation")
-    as_stated = all(
-        OmegaConf.to_container(config[group], resolve=True) == checkpoint.config[group] for group in groups
-    )
+    expected = checkpoint.config.get("expected")
     validation = OmegaConf.to_container(config.data.module.val, resolve=False)
     same_data = validation == checkpoint.config["data"]["module"]["val"]
-    if not expected or images != expected["images"] or not (as_stated and same_data):
-        return {}
-    reached = abs(ap - expected["AP"]) <= expected["tolerance"]
-    _log.info(
-        "AP %.4f, expected %.4f within %.4f: %s",
-        ap,
-        expected["AP"],
-        expected["tolerance"],
-        "reached" if reached else "NOT reached",
+    same_settings = all(
+        OmegaConf.to_container(config[group], resolve=True) == checkpoint.config[group]
+        for group in (*TEST_TIME_GROUPS, "evaluation")
     )
-    return {"expected": {"AP": expected["AP"], "tolerance": expected["tolerance"], "reached": reached}}
-
-
-def _page(source: Source, poses: Mapping[int, Poses], count: int) -> npt.NDArray[np.uint8]:
-    """Drawn predictions of images spread evenly over the source."""
-    indices = np.unique(np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int)).tolist()
-    images, captions = [], []
-    for index in indices:
-        labelled = source[index]
-        found = poses[labelled.image_id]
-        images.append(draw_poses(labelled.image, found))
-        captions.append(
-            f"{source.describe(index)}: {count_drawn(found)} drawn of {len(found)} found, "
-            f"{len(labelled.annotations)} annotated"
-        )
-    return contact_sheet(images, captions)
-
-
-def main() -> None:
-    """Run the command line."""
-    run_command("evaluate", evaluate)
+    if not expected or images != expected["images"] or not (same_data and same_settings):
+        return {}
+    target, tolerance = expected["AP"], expected["tolerance"]
+    reached = abs(ap - target) <= tolerance
+    verdict = "reached" if reached else "NOT reached"
+    _log.info("AP %.4f, expected %.4f within %.4f: %s", ap, target, tolerance, verdict)
+    return {"expected": {"AP": target, "tolerance": tolerance, "reached": reached}}

@@ -1,41 +1,36 @@
 """``swahr export``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.build import TEST_TIME_GROUPS, build_network_from
-from swahr.checkpoint import describe_run, load_checkpoint
-from swahr.cli.command import check_unused, report, run_command
+from swahr.build import TEST_TIME_GROUPS, build_network_from, network_facts, skeleton_facts, target_facts
+from swahr.checkpoint import describe_run
+from swahr.cli.command import check_unused, open_checkpoint, report
 from swahr.inference import export_network
-from swahr.nodes import create
+from swahr.nodes import instantiate
 
 
 def export(config: DictConfig) -> None:
-    """Write the network of a checkpoint, with its test-time settings, to the ONNX file ``config.output``.
+    """Export a checkpoint with test-time settings to the ONNX file ``config.output``.
 
     Raises:
-        ValueError: the output has another ending than ``.onnx``.
+        ValueError: the output does not end in ``.onnx``.
     """
     path = Path(config.output)
     if path.suffix != ".onnx":
         raise ValueError(f"output={path}: expected a file that ends in .onnx")
     check_unused(path)
-    checkpoint = load_checkpoint(config.checkpoint)
+    checkpoint = open_checkpoint(config.checkpoint, config.trust)
     settings = {name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    network = build_network_from(checkpoint)
+    own = network_facts(network)
+    facts = skeleton_facts(checkpoint.skeleton) | target_facts(checkpoint.config["targets"]) | own
     export_network(
         path,
-        network=build_network_from(checkpoint),
-        aggregate=create(config.aggregate, flip_permutation=checkpoint.skeleton.flip_permutation),
-        extract_peaks=create(config.grouping.peaks),
-        description=describe_run(checkpoint.config | settings, checkpoint.skeleton, checkpoint.stamp),
+        network=network,
+        aggregate=instantiate(config.aggregate, **facts),
+        extract_peaks=instantiate(config.grouping.peaks, **facts),
+        description=describe_run(checkpoint.config | settings, own, checkpoint.skeleton, checkpoint.stamp),
     )
     report({"output": str(path), "skeleton": checkpoint.skeleton.name, "bytes": path.stat().st_size})
-
-
-def main() -> None:
-    """Run the command line."""
-    run_command("export", export)

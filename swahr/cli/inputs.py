@@ -1,6 +1,4 @@
-"""Images named on the command line: files, folders and globs."""
-
-from __future__ import annotations
+"""Image files, folders and globs on the command line."""
 
 import glob
 from collections.abc import Iterable
@@ -10,9 +8,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 def inputs_as_override(arguments: Iterable[str]) -> list[str]:
-    """Gather files (arguments without ``=``, or that exist) into one ``inputs=[…]``, as Hydra wants them."""
+    """Replace files (arguments that exist or have no ``=``) with one override ``inputs=[…]``."""
     arguments = list(arguments)
-    files = [a for a in arguments if not a.startswith("-") and ("=" not in a or Path(a).exists())]
+    files = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
     if not files:
         return arguments
     quoted = ",".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in files)
@@ -20,10 +18,10 @@ def inputs_as_override(arguments: Iterable[str]) -> list[str]:
 
 
 def expand_inputs(inputs: str | Iterable[str]) -> list[Path]:
-    """The image files that some files, folders and globs stand for, in order, each once.
+    """The image files among files, folders and globs, in order and without duplicates.
 
     Raises:
-        FileNotFoundError: one of them stands for none.
+        FileNotFoundError: an input matches no image.
     """
     files: dict[Path, None] = {}
     for name in [inputs] if isinstance(inputs, str) else inputs:
@@ -31,15 +29,12 @@ def expand_inputs(inputs: str | Iterable[str]) -> list[Path]:
         if path.is_dir():
             found = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_SUFFIXES]
         else:
-            found = [path] if path.is_file() else _matches(name)
+            matches = glob.glob(name, recursive=True)  # noqa: PTH207 - patterns may be absolute
+            found = [path] if path.is_file() else [Path(file) for file in sorted(matches)]
         if not found:
             raise FileNotFoundError(
                 f"{name}: expected an image, a folder with images ({', '.join(sorted(IMAGE_SUFFIXES))}) or a "
-                "glob that matches some; found none"
+                "glob, found no image; check the path"
             )
         files |= dict.fromkeys(found)
     return list(files)
-
-
-def _matches(pattern: str) -> list[Path]:
-    return [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - any anchor

@@ -1,20 +1,17 @@
-"""``swahr <command> …``: finds the command and hands it the rest of the line."""
-
-from __future__ import annotations
+"""``swahr <command> …``: runs a command with the remaining arguments."""
 
 import importlib
 import sys
 
 COMMANDS = {
     "train": "train a network; AP on validation data while it trains",
-    "evaluate": "COCO or CrowdPose figures of a trained network",
+    "evaluate": "COCO or CrowdPose metrics of a trained network",
     "predict": "find people in images, folders and globs; draw them; write COCO-format JSON",
     "show": "draw targets, heatmaps, tags, scale maps and weight maps over an image",
     "render": "write rendered crowds to disk as a COCO-format data set",
     "convert": "turn published weights into a checkpoint",
-    "benchmark": "what decoding, targets and losses cost, beside plain versions",
     "export": "write a network as an ONNX file, for ONNX Runtime and OpenVINO",
-    "score": "figures of a results file against annotations",
+    "score": "metrics of a results file against annotations",
 }
 
 
@@ -24,7 +21,7 @@ def usage() -> str:
     return (
         "usage: swahr <command> [key=value …]\n\n"
         "Bottom-up multi-person pose estimation with scale- and weight-adaptive heatmap regression.\n\n"
-        f"{lines}\n\n`swahr <command> --help` shows what a command can be told.\n"
+        f"{lines}\n\n`swahr <command> --help` lists the settings of a command.\n"
     )
 
 
@@ -33,15 +30,24 @@ def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("-h", "--help"):
         sys.stdout.write(usage())
-        return
-    if command == "--version":
+    elif command == "--version":
         sys.stdout.write(importlib.import_module("swahr").__version__ + "\n")
-        return
-    if command not in COMMANDS:
+    elif command in COMMANDS:
+        del sys.argv[1]
+        run(command)
+    else:
         sys.stderr.write(f"swahr: there is no command '{command}'\n\n{usage()}")
         raise SystemExit(2)
-    del sys.argv[1]
-    importlib.import_module(f"swahr.cli.{command}").main()
+
+
+def run(command: str) -> None:
+    """Run a command with the arguments of this process; its job is the function of its name in its module."""
+    from swahr.cli.command import (
+        run_command,
+    )  # takes seconds to import, which `swahr --help` need not wait for
+
+    job = getattr(importlib.import_module(f"swahr.cli.{command}"), command)
+    job() if command == "score" else run_command(command, job)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """``swahr render``."""
 
-from __future__ import annotations
+from functools import partial
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
-from swahr.build import build_source
-from swahr.cli.command import fresh_folder, report, run_command
-from swahr.data import SyntheticSource, render_dataset
+from swahr.cli.command import fresh_folder, report
+from swahr.synthetic import SyntheticSource, render_dataset
+from swahr.training.build import build_source
 
 
 def render(config: DictConfig) -> None:
-    """Write a source of rendered crowds to ``config.output``.
+    """Write a data set of rendered crowds to ``config.output``.
 
     Raises:
-        ValueError: the data are not rendered.
+        ValueError: the configured data are not rendered.
     """
     node = config.data.module[config.split].copy()
     if config.count is not None and "size" in node:
@@ -29,12 +29,6 @@ def render(config: DictConfig) -> None:
     folder = fresh_folder(config.output)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("rendering", total=len(source))
-        annotations = render_dataset(
-            source, folder, style=config.style, progress=lambda: progress.advance(task)
-        )
+        advance = partial(progress.advance, task)
+        annotations = render_dataset(source, folder, style=config.style, progress=advance)
     report({"output": str(folder), "annotations": str(annotations), "images": len(source)})
-
-
-def main() -> None:
-    """Run the command line."""
-    run_command("render", render)

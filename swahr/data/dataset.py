@@ -1,6 +1,4 @@
-"""From sources to batches: reproducible samples, epochs and padding."""
-
-from __future__ import annotations
+"""Reproducible training samples, their order in an epoch, and batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,27 +12,24 @@ from swahr.data.transforms import RandomAffine
 from swahr.structures import ABSENT, Batch, LabelledImage, Sample
 
 Key = tuple[int, int]
-"""What a training sample is asked by: (epoch, index)."""
+"""Key of a training sample: (epoch, index)."""
 
 
 class PoseDataset(Dataset[Sample]):
-    """Augmented training samples.
+    """The augmented images of a source (e.g. a `CocoSource`).
 
-    Each sample has a random stream of its own, seeded by (seed, epoch, index): samples depend neither on the
-    number of workers nor on what was drawn before, so that a resumed run continues as if never stopped.
+    Each sample has its own random generator, seeded by (seed, epoch, index). Samples therefore depend neither
+    on the number of workers nor on earlier samples, and a resumed run equals an uninterrupted one.
     """
 
     def __init__(self, source: Source, augmentation: RandomAffine, seed: int) -> None:
-        self.source = source
-        self.augmentation = augmentation
-        self.seed = seed
+        self.source, self.augmentation, self.seed = source, augmentation, seed
 
     def __len__(self) -> int:
-        """The number of samples of an epoch."""
         return len(self.source)
 
     def __getitem__(self, key: Key) -> Sample:
-        """The sample of ``key`` = (epoch, index). Unbounded sources give fresh images in each epoch."""
+        """The sample of ``key`` = (epoch, index); unbounded sources have new images in each epoch."""
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         position = index + epoch * len(self.source) if self.source.unbounded else index
@@ -42,67 +37,50 @@ class PoseDataset(Dataset[Sample]):
 
 
 class LabelledImages(Dataset[LabelledImage]):
-    """The images of a source as they are, for validation."""
+    """The unmodified images of a source, for validation."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
 
     def __len__(self) -> int:
-        """The number of images."""
         return len(self.source)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """The image at ``index``."""
         return self.source[index]
 
 
 class EpochSampler(Sampler[Key]):
-    """The (epoch, index) keys of one epoch, shuffled by seed and epoch, or this process's share of them.
+    """This process's share of the (epoch, index) keys of an epoch, shuffled by seed and epoch.
 
-    Lightning calls `set_epoch` before each epoch, also when a run is resumed. Every process gets the same
-    number of samples: up to ``world_size - 1`` are left out, others in each epoch.
+    Lightning calls `set_epoch` before each epoch, also when a run is resumed. All processes get the same
+    number of samples: up to ``world_size - 1`` samples, different ones in each epoch, are left out.
 
-    Args:
-        length: of the dataset.
-        seed: of the order.
-        rank: of this process.
-        world_size: number of processes.
-        done: says how many samples of the epoch this process has had already (a run resumed in its middle).
+    ``done`` returns the number of samples to skip; it is nonzero if a run resumes within an epoch.
 
     Raises:
         ValueError: there are fewer samples than processes.
     """
 
     def __init__(
-        self,
-        length: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        done: Callable[[], int] = lambda: 0,
+        self, length: int, seed: int, rank: int = 0, world_size: int = 1, done: Callable[[], int] = lambda: 0
     ) -> None:
         if length < world_size:
             raise ValueError(
                 f"expected at least one training image per process, got {length} for {world_size} processes; "
-                f"use fewer devices"
+                "use fewer devices"
             )
-        self.length = length
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.done = done
-        self.epoch = 0
+        self.length, self.seed, self.epoch = length, seed, 0
+        self.rank, self.world_size, self.done = rank, world_size, done
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """The number of samples of this process in a whole epoch."""
+        """The number of samples of this process in an epoch."""
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[Key]:
-        """Yield the keys that are left of the epoch."""
         epoch = self.epoch
         order = np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist()
         share = order[self.rank : len(self) * self.world_size : self.world_size]
@@ -111,18 +89,17 @@ class EpochSampler(Sampler[Key]):
 
 
 class EpochLoader(DataLoader[Sample]):
-    """A loader that starts when its first batch is asked for.
+    """A loader that starts its workers only when the first batch is requested.
 
-    Lightning makes the iterator before it has restored the epoch of a resumed run, and PyTorch's workers
-    would start on the first epoch's images at once.
+    Lightning creates the iterator before it restores the epoch of a resumed run; PyTorch's workers would
+    immediately start to load the wrong epoch.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override] # collate makes batches of samples
-        """Yield the batches that are left of the epoch."""
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: where to resume is in Lightning's own counts. Having it tells Lightning that we can."""
+        """Empty: Lightning stores the position. Defining this method marks the loader as resumable."""
         return {}
 
     def load_state_dict(self, _: dict[str, Any]) -> None:
@@ -130,7 +107,7 @@ class EpochLoader(DataLoader[Sample]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one size; people are padded to the largest count with absent ones."""
+    """Stack samples of one size, and pad their people to the same number with `ABSENT` keypoints."""
     images = np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2)
     people = max(len(sample.annotations) for sample in samples)
     num_keypoints = samples[0].annotations.keypoints.shape[1]

@@ -1,6 +1,4 @@
-"""What every collection of labelled images offers."""
-
-from __future__ import annotations
+"""The interface of data sets."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,11 +8,7 @@ from swahr.structures import LabelledImage
 
 @runtime_checkable
 class Source(Protocol):
-    """Labelled images by index: annotated photographs (`CocoSource`) or rendered crowds.
-
-    ``unbounded`` sources answer any index >= 0, so that every epoch may see fresh images; their length is
-    what one epoch takes.
-    """
+    """Labelled images by index, e.g. `CocoSource` or `swahr.synthetic.SyntheticSource`."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -22,16 +16,15 @@ class Source(Protocol):
 
     @property
     def unbounded(self) -> bool:
-        """Whether indices beyond the length give further images."""
+        """Whether indices beyond the length are valid, so that every epoch can have new images."""
 
     def __len__(self) -> int:
-        """The number of images (of one epoch)."""
+        """The number of images of one epoch."""
 
-    def __getitem__(self, index: int) -> LabelledImage:
-        """One image with its annotations, in the image frame."""
+    def __getitem__(self, index: int) -> LabelledImage: ...
 
     def ground_truth(self) -> dict[str, Any]:
-        """A COCO-format dictionary of exactly the ``len()`` images, for evaluation."""
+        """A COCO-format mapping of the ``len()`` images, for evaluation."""
 
     def describe(self, index: int) -> str:
-        """How messages name the image: its file, or a label."""
+        """The name of an image in messages, e.g. its path."""

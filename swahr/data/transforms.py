@@ -1,27 +1,25 @@
-"""Training augmentation: one random affine map for the image, its mask and its keypoints."""
-
-from __future__ import annotations
+"""Training augmentation: a random affine transform of the image, its mask and its keypoints."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from swahr.choices import check_choice
 from swahr.geometry import Affine, warp_image
 from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, Annotations, LabelledImage, Sample
 
-_UNIT = 200  # pixels; translations are given at an image window of this side (a convention of MPII's files)
+ScalingReference = Literal["short", "long"]
+
+_UNIT = 200  # pixels; translations refer to a window of this side (a convention of MPII's files)
 
 
 def input_from_window(centre: tuple[float, float], side: float, input_size: int, rotation: float) -> Affine:
-    """Map a square window of an image, turned about its centre, onto the whole input.
+    """The transform that maps a square window of the image to the whole input.
 
-    Args:
-        centre: (x, y) of the window in the image, pixels.
-        side: of the window in the image, pixels.
-        input_size: side of the input, pixels.
-        rotation: degrees; positive turns the picture counter-clockwise, as seen.
+    The window has ``centre`` (x, y) and ``side`` in image pixels. The image is rotated about the centre by
+    ``rotation`` degrees, counter-clockwise as displayed.
     """
     middle = input_size / 2
     return (
@@ -33,18 +31,18 @@ def input_from_window(centre: tuple[float, float], side: float, input_size: int,
 
 
 class RandomAffine:
-    """Rotate, resize, shift and flip at random, in one warp.
+    """Random rotation, resizing, translation and flip in a single warp.
 
-    The recipe is HigherHRNet's (Cheng et al., CVPR 2020, sec. 4.1), which SWAHR keeps. Pixels outside the
-    image are black and not valid.
+    As in HigherHRNet (Cheng et al., CVPR 2020, sec. 4.1) and SWAHR. Pixels outside the image are black and
+    not ``valid``.
 
     Args:
         input_size: side of the square input, pixels.
-        rotation: largest angle, degrees, either way.
-        scaling: least and largest factor on the window that becomes the input (above 1 people get smaller).
-        scaling_reference: the window at factor 1 has the image's ``short`` or ``long`` side.
-        translation: largest shift of the window along x and y, pixels of a window of side 200.
-        flip: probability of a mirror image.
+        rotation: maximum angle in either direction, degrees.
+        scaling: minimum and maximum factor on the window side; factors above 1 make people smaller.
+        scaling_reference: the image side, ``short`` or ``long``, that is the window side at factor 1.
+        translation: maximum shift along x and y, in pixels of a window of side 200.
+        flip: probability of a horizontal flip.
 
     Raises:
         ValueError: a parameter is out of range.
@@ -55,36 +53,28 @@ class RandomAffine:
         input_size: int,
         rotation: float = 30.0,
         scaling: Sequence[float] = (0.75, 1.5),
-        scaling_reference: Literal["short", "long"] = "short",
+        scaling_reference: ScalingReference = "short",
         translation: float = 40.0,
         flip: float = 0.5,
     ) -> None:
         if input_size < 1 or len(scaling) != 2 or not 0 < scaling[0] <= scaling[1]:
             raise ValueError(
-                f"expected a positive input_size and scaling = (least, largest) > 0, got {input_size} and "
-                f"{tuple(scaling)}"
+                "expected a positive input_size and scaling = (minimum, maximum) > 0, got "
+                f"{input_size} and {tuple(scaling)}"
             )
-        if scaling_reference not in ("short", "long"):
-            raise ValueError(f"expected scaling_reference 'short' or 'long', got {scaling_reference!r}")
+        check_choice("scaling_reference", scaling_reference, get_args(ScalingReference))
         if not 0 <= flip <= 1 or rotation < 0 or translation < 0:
             raise ValueError(
-                f"expected a flip probability in [0, 1] and rotation and translation >= 0, got {flip}, "
-                f"{rotation} and {translation}"
+                "expected a flip probability in [0, 1] and rotation and translation >= 0, got "
+                f"{flip}, {rotation} and {translation}"
             )
         self.input_size = input_size
-        self.rotation = rotation
-        self.scaling = (scaling[0], scaling[1])
-        self.scaling_reference = scaling_reference
-        self.translation = translation
-        self.flip = flip
+        self.rotation, self.translation, self.flip = rotation, translation, flip
+        self.scaling, self.scaling_reference = (scaling[0], scaling[1]), scaling_reference
 
     def __call__(self, labelled: LabelledImage, *, skeleton: Skeleton, rng: np.random.Generator) -> Sample:
-        """Draw a map and apply it.
-
-        Keypoints that leave the input become absent, and people who have none left are dropped.
-        """
-        height, width = labelled.valid.shape
-        input_from_image = self._draw((height, width), rng)
+        """Sample a transform and apply it; see `transform_annotations` for people outside the input."""
+        input_from_image = self._sample(labelled.valid.shape, rng)
         size = (self.input_size, self.input_size)
         opacity = warp_image(labelled.valid.astype(np.uint8) * 255, input_from_image, size)
         return Sample(
@@ -95,8 +85,7 @@ class RandomAffine:
             input_from_image=input_from_image,
         )
 
-    def _draw(self, size: tuple[int, int], rng: np.random.Generator) -> Affine:
-        """A random map for an image of ``size`` (h, w)."""
+    def _sample(self, size: tuple[int, int], rng: np.random.Generator) -> Affine:
         reference = min(size) if self.scaling_reference == "short" else max(size)
         side = reference * rng.uniform(*self.scaling)
         reach = self.translation * side / _UNIT
@@ -113,10 +102,10 @@ class RandomAffine:
 def transform_annotations(
     annotations: Annotations, target_from_source: Affine, size: tuple[int, int], skeleton: Skeleton
 ) -> Annotations:
-    """Move people into a frame of ``size`` (h, w), in the target frame's coordinates.
+    """Transform people to a frame of ``size`` (h, w).
 
-    A mirroring map also exchanges left and right. Keypoints outside the frame become absent, and people
-    without any keypoint are dropped.
+    A mirroring transform also exchanges left and right keypoints. Keypoints outside the frame become absent,
+    and people without remaining keypoints are removed.
     """
     keypoints = target_from_source.apply(annotations.keypoints)
     visibility = annotations.visibility

@@ -1,7 +1,15 @@
-"""Decoding: peaks assembled into people become refined, complete poses in the image frame."""
+"""Decoding: from dense maps to poses, with sub-pixel refinement and recovery of missing keypoints."""
 
 from swahr.decode.decoder import Decoder
 from swahr.decode.recover import KeypointRecovery
-from swahr.decode.subpixel import SubpixelRefiner, quarter_offset, taylor_offset
+from swahr.decode.subpixel import Dark, DarkWithScaleMap, PixelCentre, QuarterOffset, SubpixelMethod
 
-__all__ = ["Decoder", "KeypointRecovery", "SubpixelRefiner", "quarter_offset", "taylor_offset"]
+__all__ = [
+    "Dark",
+    "DarkWithScaleMap",
+    "Decoder",
+    "KeypointRecovery",
+    "PixelCentre",
+    "QuarterOffset",
+    "SubpixelMethod",
+]

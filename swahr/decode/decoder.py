@@ -1,31 +1,25 @@
-"""From dense maps to poses in the image frame."""
-
-from __future__ import annotations
+"""Decoding of dense maps to poses in the image frame."""
 
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float64
 
-from swahr.decode.recover import KeypointRecovery
-from swahr.decode.subpixel import SubpixelRefiner
-from swahr.geometry import Affine
 from swahr.skeleton import Skeleton
-from swahr.structures import DenseMaps, Groups, Peaks, Poses
+from swahr.structures import DenseMaps, Groups, ImageMaps, Peaks, Poses
 
 
 class Decoder:
-    """Peaks, grouping, refinement, recovery; then from the map to the image frame.
+    """Extracts peaks, groups, refines and recovers keypoints, and maps them from the map to the image frame.
 
-    A person's score is the mean over all keypoints of the scores before recovery, a missing one counting 0,
-    as the published code has it.
+    As in the published code, a person's score is the mean score of all keypoints before recovery, with 0 for
+    missing ones.
 
     Args:
-        skeleton: what the maps' channels are.
-        extract_peaks: finds local maxima.
-        group: assembles them into people, one `Groups` per image.
-        refine: moves keypoints to sub-pixel positions.
-        recover: fills in missing keypoints.
+        skeleton: skeleton of the maps' channels.
+        extract_peaks: finds local maxima (`swahr.grouping.PeakExtractor`).
+        group: groups peaks into people, one `Groups` per image (`swahr.grouping.GatedGrouping`).
+        refine: moves keypoints to sub-pixel positions (`swahr.decode.Dark`).
+        recover: fills in missing keypoints (`swahr.decode.KeypointRecovery`); None leaves them missing.
     """
 
     def __init__(
@@ -33,42 +27,37 @@ class Decoder:
         skeleton: Skeleton,
         extract_peaks: Callable[[DenseMaps], Peaks],
         group: Callable[[Peaks], list[Groups]],
-        refine: SubpixelRefiner,
-        recover: KeypointRecovery,
+        refine: Callable[[Groups, ImageMaps], Groups],
+        recover: Callable[[Groups, ImageMaps], Groups] | None = None,
     ) -> None:
         self.skeleton = skeleton
-        self.extract_peaks = extract_peaks
-        self.group = group
-        self.refine = refine
-        self.recover = recover
+        self.extract_peaks, self.group = extract_peaks, group
+        self.refine, self.recover = refine, recover
 
     def __call__(self, maps: DenseMaps) -> list[Poses]:
         """Return the poses of each image, in order of discovery. Frame: image.
 
         Raises:
-            ValueError: the maps have another number of channels than the skeleton has keypoints.
+            ValueError: the number of heatmaps differs from the skeleton's number of keypoints.
         """
-        if maps.heatmaps.shape[1] != self.skeleton.num_keypoints:
+        expected, got = self.skeleton.num_keypoints, maps.heatmaps.shape[1]
+        if expected != got:
             raise ValueError(
-                f"expected {self.skeleton.num_keypoints} heatmaps, one per keypoint of skeleton "
-                f"'{self.skeleton.name}', got {maps.heatmaps.shape[1]}; use the skeleton the network was "
-                "trained with"
+                f"expected {expected} heatmaps, one per keypoint of skeleton '{self.skeleton.name}', got "
+                f"{got}; use the skeleton that the network was trained with"
             )
         grouped = self.group(self.extract_peaks(maps))
         return [self._decode(maps, image, groups) for image, groups in enumerate(grouped)]
 
     def _decode(self, maps: DenseMaps, image: int, groups: Groups) -> Poses:
-        scales = None if maps.scales is None else maps.scales[image]
-        refined = self.refine(groups, maps.heatmaps[image], scales)
-        complete = self.recover(refined, maps.heatmaps[image], maps.tags[image])
-        return self._poses(complete, groups.scores.mean(axis=1), maps.map_from_image[image])
-
-    def _poses(self, groups: Groups, score: Float64[np.ndarray, " p"], map_from_image: Affine) -> Poses:
-        keypoints = map_from_image.inverse().apply(groups.positions)
+        own = maps.of_image(image)
+        refined = self.refine(groups, own)
+        complete = self.recover(refined, own) if self.recover is not None else refined
+        keypoints = maps.map_from_image[image].inverse().apply(complete.positions)
         return Poses(
-            keypoints=np.where(groups.present[..., None], keypoints, np.nan),
-            scores=groups.scores,
-            score=score,
-            present=groups.present,
+            keypoints=np.where(complete.present[..., None], keypoints, np.nan),
+            scores=complete.scores,
+            score=groups.scores.mean(axis=1),
+            present=complete.present,
             skeleton=self.skeleton,
         )

@@ -1,6 +1,4 @@
-"""Fill in keypoints that grouping did not find, where the maps still say something of them."""
-
-from __future__ import annotations
+"""Recovery: fills in keypoints that grouping did not find, from heatmaps and tag maps."""
 
 from dataclasses import replace
 
@@ -9,44 +7,42 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from swahr.decode.search import best_places
+from swahr import kernels
 from swahr.decode.subpixel import quarter_offset
-from swahr.structures import Groups
+from swahr.structures import Groups, ImageMaps
 
-_AT_ONCE = 1 << 25
-"""Pixels that are compared with wanted tags at once where each is looked at: about 1 GB."""
+Heatmaps = Float[Tensor, "k h w"]
+Tags = Float[Tensor, "k h w t"]
+Keypoint = Int64[Tensor, " n"]
+Wanted = Float[Tensor, "n t"]
+
+_AT_ONCE = 1 << 25  # pixels that `best_of_all` processes at once: about 1 GB
 
 
 class KeypointRecovery:
-    """Give each missing keypoint the place that is hot and tagged like its person.
+    """Fills in each missing keypoint at the pixel of high heat whose tag is near the person's mean tag.
 
-    The place is the maximum of ``heat - round(|tag - mean tag|)`` over the whole map, the first in reading
-    order if there are several, accepted where heat is above the threshold; it gets the quarter offset and
-    its heat as score (HigherHRNet's and SWAHR's test-time refinement). With ``threshold`` 0 nearly every pose
-    becomes complete.
-
-    Args:
-        enabled: False leaves missing keypoints missing.
-        threshold: a keypoint is filled in only where heat is above this.
+    This is the pixel with the maximum of ``heat - round(|tag - mean tag|)`` over the whole map, the first of
+    several in reading order. The keypoint gets the quarter offset, and the heat as its score (as in the
+    test-time refinement of HigherHRNet and SWAHR). It is filled in only if its heat is above ``threshold``;
+    with 0 nearly every pose becomes complete.
     """
 
-    def __init__(self, enabled: bool = True, threshold: float = 0.0) -> None:
-        self.enabled = enabled
+    def __init__(self, threshold: float = 0.0) -> None:
         self.threshold = threshold
 
-    def __call__(
-        self, groups: Groups, heatmaps: Float[Tensor, "k h w"], tags: Float[Tensor, "k h w t"]
-    ) -> Groups:
-        """Return the groups with missing keypoints filled in. Frame: map.
+    def __call__(self, groups: Groups, maps: ImageMaps) -> Groups:
+        """Return the groups of one image with missing keypoints filled in. Frame: map.
 
         Raises:
-            ValueError: groups, heatmaps and tags do not belong together.
+            ValueError: there are no tags, or the shapes of groups and maps do not match.
         """
-        _check(groups, heatmaps, tags)
+        heatmaps, tags = _checked(groups, maps)
         person, keypoint = np.nonzero(~groups.present)
-        if not self.enabled or not len(person):
+        if not len(person):
             return groups
         wanted = torch.from_numpy(groups.tag[person]).to(tags)
+        # The best pixel (n 3) of each of the n missing keypoints, with its heat (n) and centre (n 2).
         index = _best_pixels(heatmaps, tags, torch.from_numpy(keypoint).to(heatmaps.device), wanted)
         heat = heatmaps[tuple(index.unbind(1))]
         centre = index[:, [2, 1]].to(heat.dtype) + 0.5
@@ -59,46 +55,41 @@ class KeypointRecovery:
         return replace(groups, positions=positions, scores=scores, present=present)
 
 
-def _check(groups: Groups, heatmaps: Float[Tensor, "k h w"], tags: Float[Tensor, "k2 h2 w2 t"]) -> None:
-    """The search checks no index."""
-    keypoints, dimensions = groups.present.shape[1], groups.tag.shape[1]
-    if len(heatmaps) != keypoints or tags.shape != (*heatmaps.shape, dimensions) or not heatmaps[0].numel():
+def _checked(groups: Groups, maps: ImageMaps) -> tuple[Heatmaps, Tags]:
+    """Return heatmaps and tags after a check of their shapes: the compiled search has no bounds checks."""
+    heatmaps, tags = maps.heatmaps, maps.fields.get("tags")
+    k, t = groups.present.shape[1], groups.tag.shape[1]
+    fit = tags is not None and tags.shape == (*heatmaps.shape, t)
+    if tags is None or not fit or len(heatmaps) != k or not heatmaps[0].numel():
+        found = None if tags is None else tuple(tags.shape)
         raise ValueError(
-            f"expected heatmaps (k h w) and tags (k h w t) of k = {keypoints} keypoints and t = {dimensions} "
-            f"tag components, as the groups have, got {tuple(heatmaps.shape)} and {tuple(tags.shape)}; pass "
-            "the maps that the groups were found on"
+            f"expected heatmaps (k h w) and tags (k h w t) with {k = } and {t = } as in the groups, got "
+            f"{tuple(heatmaps.shape)} and {found}; pass the maps that the groups were found on"
         )
+    return heatmaps, tags
 
 
-def _best_pixels(
-    heatmaps: Float[Tensor, "k h w"],
-    tags: Float[Tensor, "k h w t"],
-    keypoint: Int64[Tensor, " n"],
-    wanted: Float[Tensor, "n t"],
-) -> Int64[Tensor, "n 3"]:
-    """For each wanted tag the best (keypoint, y, x): the first with the greatest value."""
-    if heatmaps.device.type == "cpu" and heatmaps.dtype == tags.dtype == torch.float32:
+def _best_pixels(heatmaps: Heatmaps, tags: Tags, keypoint: Keypoint, wanted: Wanted) -> Int64[Tensor, "n 3"]:
+    """Return the best (keypoint, y, x) for each wanted tag: the first with the maximum value."""
+    if kernels.accept(heatmaps, tags):
+        from swahr.kernels.recovery import best_pixels  # takes a second to import
+
         arrays = (part.detach().contiguous().numpy() for part in (heatmaps, tags, keypoint, wanted))
-        place = torch.from_numpy(best_places(*arrays))
+        pixel = torch.from_numpy(best_pixels(*arrays))
     else:
-        place = best_of_all(heatmaps, tags, keypoint, wanted)
+        pixel = best_of_all(heatmaps, tags, keypoint, wanted)
     width = heatmaps.shape[2]
-    return torch.stack([keypoint, place.div(width, rounding_mode="floor"), place % width], dim=1)
+    return torch.stack([keypoint, pixel.div(width, rounding_mode="floor"), pixel % width], dim=1)
 
 
-def best_of_all(
-    heatmaps: Float[Tensor, "k h w"],
-    tags: Float[Tensor, "k h w t"],
-    keypoint: Int64[Tensor, " n"],
-    wanted: Float[Tensor, "n t"],
-) -> Int64[Tensor, " n"]:
-    """The same, as pixel ``y * w + x``, by looking at every pixel for every tag."""
-    places = []
+def best_of_all(heatmaps: Heatmaps, tags: Tags, keypoint: Keypoint, wanted: Wanted) -> Int64[Tensor, " n"]:
+    """Brute-force version of `swahr.kernels.recovery.best_pixels` in tensor operations."""
+    pixels = []
     together = max(1, _AT_ONCE // max(1, heatmaps[0].numel()))
     for maps, own in zip(torch.split(keypoint, together), torch.split(wanted, together), strict=True):
         squared = torch.zeros_like(heatmaps[maps])
         for component in range(tags.shape[-1]):
             squared += (tags[..., component][maps] - own[:, component, None, None]).square_()
         value = heatmaps[maps] - squared.sqrt_().round_()
-        places.append(value.flatten(1).argmax(dim=1))
-    return torch.cat(places)
+        pixels.append(value.flatten(1).argmax(dim=1))
+    return torch.cat(pixels)

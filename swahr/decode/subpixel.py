@@ -1,30 +1,30 @@
 """Sub-pixel positions of peaks: the quarter offset, and DARK (Zhang et al., CVPR 2020)."""
 
-from __future__ import annotations
-
+from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from swahr.structures import Groups
+from swahr.choices import check_choice
+from swahr.structures import Groups, ImageMaps
 
-Method = Literal["quarter", "dark", "dark_scale_map", "none"]
 Rescale = Literal["maximum", "range"]
+Index = Int64[Tensor, "n 3"]
+"""Pixels (keypoint, y, x)."""
 
-_METHODS = ("quarter", "dark", "dark_scale_map", "none")
-_SMALLEST = 1e-10  # heat below this is raised to it before the logarithm
-_REACH = 2  # pixels that second differences look to each side
-_SIGMA_RANGE = (0.5, 2.0)  # a person's kernel stays within these multiples of sigma
+_SMALLEST = 1e-10  # heat is at least this before the logarithm
+_REACH = 2  # pixels to each side that second differences use
+_SIGMA_RANGE = (0.5, 2.0)  # limits of a kernel's width, as multiples of sigma
 
 
-def quarter_offset(heatmaps: Float[Tensor, "k h w"], index: Int64[Tensor, "n 3"]) -> Float[Tensor, "n 2"]:
-    """A quarter of a pixel towards the higher neighbour, in x and in y; towards -0.25 where they tie.
+def quarter_offset(heatmaps: Float[Tensor, "k h w"], index: Index) -> Float[Tensor, "n 2"]:
+    """Return a quarter of a pixel towards the higher neighbour, in x and in y; -0.25 where they tie.
 
-    Newell et al., "Stacked Hourglass Networks", 2016, section 3.1. ``index`` holds (keypoint, y, x).
+    Newell et al., "Stacked Hourglass Networks", 2016, section 3.1.
     """
     h, w = heatmaps.shape[1:]
     keypoint, y, x = index.unbind(1)
@@ -33,13 +33,11 @@ def quarter_offset(heatmaps: Float[Tensor, "k h w"], index: Int64[Tensor, "n 3"]
     return torch.stack([right, below], dim=1).to(heatmaps.dtype) * 0.5 - 0.25
 
 
-def taylor_offset(
-    log_heat: Float[Tensor, "n 5 5"],
-) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
-    """Offset (x, y) of the extremum of log-heat from the centre of a 5x5 patch: DARK, equations 6 to 9.
+def taylor_offset(log_heat: Float[Tensor, "n 5 5"]) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
+    """Return the offset (x, y) of log-heat's extremum from the patch's centre (DARK, equations 6 to 9).
 
-    ``-H^-1 g`` with first differences over two pixels and second differences over four. Also returned:
-    whether H is negative definite, so that the extremum is a maximum. Where H is singular the offset is 0.
+    The offset is ``-H^-1 g``, with first differences over two pixels and second differences over four, and 0
+    where H is singular. The second result is whether H is negative definite: the extremum is a maximum.
     """
     p = log_heat
     dx, dy = (p[:, 2, 3] - p[:, 2, 1]) / 2, (p[:, 3, 2] - p[:, 1, 2]) / 2
@@ -55,25 +53,26 @@ def taylor_offset(
 
 def log_modulated_patches(
     heatmaps: Float[Tensor, "k h w"],
-    index: Int64[Tensor, "n 3"],
+    index: Index,
     sigmas: Float[Tensor, " n"],
     *,
     kernel_size: int,
     rescale: Rescale,
 ) -> Float[Tensor, "n 5 5"]:
-    """Logarithm of the modulated heat around each peak: DARK, section 3.2 ("distribution modulation").
+    """Return the logarithm of the modulated heat around each peak (DARK, section 3.2).
 
-    Only what the result depends on is blurred, and its height restored from the peak itself, because several
-    people share one map. ``index`` holds (keypoint, y, x), ``sigmas`` the kernels' widths in map pixels. With
-    ``maximum`` the heat is multiplied by a factor, with ``range`` the patch's minimum is subtracted first.
+    As several people share a map, the blur and the restored height are local to each peak. ``sigmas`` are the
+    kernels' widths in map pixels. ``maximum`` multiplies the heat by a factor; ``range`` subtracts the
+    patch's minimum first.
     """
+    # Patches (n s s) with s = 2 * radius + 1, and per output row a normalised kernel: (n 5 s).
     radius = kernel_size // 2 + _REACH
     patches = _patches(heatmaps, index, radius)
     offsets = torch.arange(-radius, radius + 1, device=heatmaps.device, dtype=heatmaps.dtype)
     shifted = offsets[None, None] - offsets[radius - _REACH : radius + _REACH + 1, None]
     kernel = torch.exp(-(shifted**2) / (2 * sigmas[:, None, None] ** 2)) * (shifted.abs() <= kernel_size // 2)
     kernel = kernel / kernel.sum(dim=2, keepdim=True)
-    blurred = kernel @ patches @ kernel.mT
+    blurred = kernel @ patches @ kernel.mT  # (n 5 5)
     if rescale == "range":
         blurred = blurred - patches.amin(dim=(1, 2), keepdim=True)
     height = patches[:, radius, radius][:, None, None]
@@ -81,10 +80,8 @@ def log_modulated_patches(
     return (blurred * height / top).clamp(min=_SMALLEST).log()
 
 
-def _patches(
-    heatmaps: Float[Tensor, "k h w"], index: Int64[Tensor, "n 3"], radius: int
-) -> Float[Tensor, "n s s"]:
-    """Squares of side ``2 * radius + 1`` around each (keypoint, y, x); 0 outside the map."""
+def _patches(heatmaps: Float[Tensor, "k h w"], index: Index, radius: int) -> Float[Tensor, "n s s"]:
+    """Return the squares of side ``2 * radius + 1`` around each pixel; 0 outside the map."""
     h, w = heatmaps.shape[1:]
     keypoint, y, x = (part[:, None, None] for part in index.unbind(1))
     step = torch.arange(-radius, radius + 1, device=index.device)
@@ -94,106 +91,105 @@ def _patches(
     return torch.where(inside, values, torch.zeros_like(values))
 
 
-class SubpixelRefiner:
-    """Move every present keypoint from the centre of its pixel to a sub-pixel position.
+class SubpixelMethod(ABC):
+    """Moves present keypoints to sub-pixel positions; a subclass of yours is named in ``decode.refine``."""
 
-    ``quarter``: see `quarter_offset`. ``dark``: maximum of a Gaussian fitted to the modulated heat, made safe
-    for maps that several people share: blur and height are local to the peak, the offset is limited, and the
-    quarter offset takes over within two pixels of the border and where the fit is not a maximum.
-    ``dark_scale_map``: the same, with a kernel that follows the width the network adapted the keypoint's
-    target to (SWAHR, section 3.2): ``sigma / sqrt(1 + a)`` for the scale map's value ``a`` at the peak,
-    within half and twice ``sigma``.
-    ``none``: pixel centres.
-
-    DARK belongs on maps of the network's own stride: on bilinearly upsampled ones (aggregation with
-    ``project``) second differences vanish within a pixel of the original, and the fit is ill-conditioned.
-
-    Args:
-        method: ``quarter``, ``dark``, ``dark_scale_map`` or ``none``.
-        sigma: width of the modulation kernel, in map pixels: that of the training target.
-        kernel_size: odd side of the modulation kernel, in map pixels.
-        rescale: how the blurred heat regains its height: ``maximum`` (h' max h / max h', the published code)
-            or ``range`` ((h' - min) max h / (max h' - min), as the paper writes it; for min h' stands the
-            lowest heat about the peak).
-        max_offset: limit of DARK's offset in x and in y, in map pixels.
-
-    Raises:
-        ValueError: an unknown method or rescale, an even kernel, a width or limit that is not positive.
-    """
-
-    def __init__(
-        self,
-        method: Method = "dark",
-        sigma: float = 2.0,
-        kernel_size: int = 11,
-        rescale: Rescale = "maximum",
-        max_offset: float = 1.0,
-    ) -> None:
-        if method not in _METHODS:
-            raise ValueError(f"expected method {' or '.join(map(repr, _METHODS))}, got {method!r}")
-        if rescale not in ("maximum", "range"):
-            raise ValueError(f"expected rescale 'maximum' or 'range', got {rescale!r}")
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"expected an odd kernel_size such as 11, got {kernel_size}")
-        if sigma <= 0 or max_offset <= 0:
-            raise ValueError(f"expected positive sigma and max_offset, got {sigma} and {max_offset}")
-        self.method = method
-        self.sigma = sigma
-        self.kernel_size = kernel_size
-        self.rescale: Rescale = rescale
-        self.max_offset = max_offset
-
-    def __call__(
-        self, groups: Groups, heatmaps: Float[Tensor, "k h w"], scale_maps: Float[Tensor, "k h w"] | None
-    ) -> Groups:
-        """Return the groups with refined positions. Frame: map.
-
-        Raises:
-            ValueError: ``dark_scale_map`` without scale maps.
-        """
-        if self.method == "dark_scale_map" and scale_maps is None:
-            raise ValueError(
-                "method 'dark_scale_map' needs the scale maps of a network with a scale head, got none; "
-                "train with a scale-adaptive loss (SAHR), or set method to 'dark'"
-            )
-        if self.method == "none" or not groups.present.any():
+    def __call__(self, groups: Groups, maps: ImageMaps) -> Groups:
+        """Return the groups of one image with refined positions. Frame: map."""
+        if not groups.present.any():
             return groups
         person, keypoint = np.nonzero(groups.present)
         cell = np.floor(groups.positions[person, keypoint]).astype(np.int64)
-        index = torch.from_numpy(np.column_stack([keypoint, cell[:, ::-1]])).to(heatmaps.device)
-        offset = quarter_offset(heatmaps, index)
-        if self.method != "quarter":
-            offset = self._dark_offset(heatmaps, index, scale_maps, fallback=offset)
+        index = torch.from_numpy(np.column_stack([keypoint, cell[:, ::-1]])).to(maps.heatmaps.device)
+        offset = self.offsets(maps, index)
         positions = groups.positions.copy()
         positions[person, keypoint] = cell + 0.5 + offset.cpu().double().numpy()
         return replace(groups, positions=positions)
 
-    def _dark_offset(
-        self,
-        heatmaps: Float[Tensor, "k h w"],
-        index: Int64[Tensor, "n 3"],
-        scale_maps: Float[Tensor, "k h w"] | None,
-        *,
-        fallback: Float[Tensor, "n 2"],
-    ) -> Float[Tensor, "n 2"]:
+    @abstractmethod
+    def offsets(self, maps: ImageMaps, index: Index) -> Float[Tensor, "n 2"]:
+        """Return offsets (x, y), in map pixels, from the centres of the pixels (keypoint, y, x)."""
+
+
+class PixelCentre(SubpixelMethod):
+    """Leaves keypoints at the centres of their pixels."""
+
+    def offsets(self, maps: ImageMaps, index: Index) -> Float[Tensor, "n 2"]:
+        return maps.heatmaps.new_zeros(len(index), 2)
+
+
+class QuarterOffset(SubpixelMethod):
+    """A quarter of a pixel towards the higher neighbour, as published; see `quarter_offset`."""
+
+    def offsets(self, maps: ImageMaps, index: Index) -> Float[Tensor, "n 2"]:
+        return quarter_offset(maps.heatmaps, index)
+
+
+class Dark(SubpixelMethod):
+    """DARK: the maximum of a Gaussian fitted to the modulated heat about each peak.
+
+    The blur is local to the peak and the offset is limited, as several people share a map. The quarter offset
+    is used within two pixels of the border and where the fit is not a maximum.
+
+    Use DARK on maps of the network's own stride. On bilinearly upsampled maps (aggregation with ``project``)
+    second differences vanish within a pixel of the original, and the fit is ill-conditioned.
+
+    Args:
+        sigma: width of the modulation kernel, in map pixels; if not configured, that of the training target.
+        kernel_size: odd side of the modulation kernel, in map pixels.
+        rescale: how the height is restored after the blur: ``maximum`` (h' max h / max h', the published
+            code) or ``range`` ((h' - min) max h / (max h' - min), as in the paper, but min is the lowest heat
+            about the peak instead of min h').
+        max_offset: limit of the offset in x and in y, in map pixels.
+
+    Raises:
+        ValueError: an unknown rescale, an even kernel, or a width or limit that is not positive.
+    """
+
+    def __init__(
+        self, sigma: float = 2.0, kernel_size: int = 11, rescale: Rescale = "maximum", max_offset: float = 1.0
+    ) -> None:
+        check_choice("decode.refine.rescale", rescale, get_args(Rescale))
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"expected an odd kernel_size such as 11, got {kernel_size}")
+        if sigma <= 0 or max_offset <= 0:
+            raise ValueError(f"expected positive sigma and max_offset, got {sigma} and {max_offset}")
+        self.sigma, self.kernel_size, self.max_offset = sigma, kernel_size, max_offset
+        self.rescale: Rescale = rescale
+
+    def offsets(self, maps: ImageMaps, index: Index) -> Float[Tensor, "n 2"]:
+        heatmaps = maps.heatmaps
         log_heat = log_modulated_patches(
-            heatmaps,
-            index,
-            self._sigmas(index, scale_maps),
-            kernel_size=self.kernel_size,
-            rescale=self.rescale,
+            heatmaps, index, self.sigmas(maps, index), kernel_size=self.kernel_size, rescale=self.rescale
         )
         offset, is_maximum = taylor_offset(log_heat)
         last = torch.tensor(heatmaps.shape[1:], device=index.device) - 1
         inside = ((index[:, 1:] >= _REACH) & (index[:, 1:] <= last - _REACH)).all(dim=1)
         limited = offset.clamp(-self.max_offset, self.max_offset)
-        return torch.where((is_maximum & inside)[:, None], limited, fallback)
+        return torch.where((is_maximum & inside)[:, None], limited, quarter_offset(heatmaps, index))
 
-    def _sigmas(
-        self, index: Int64[Tensor, "n 3"], scale_maps: Float[Tensor, "k h w"] | None
-    ) -> Float[Tensor, " n"]:
-        if self.method == "dark" or scale_maps is None:
-            return torch.full((len(index),), self.sigma, device=index.device)
+    def sigmas(self, maps: ImageMaps, index: Index) -> Float[Tensor, " n"]:
+        """Return the width of each peak's modulation kernel, in map pixels."""
+        return torch.full((len(index),), self.sigma, device=maps.heatmaps.device)
+
+
+class DarkWithScaleMap(Dark):
+    """DARK with a kernel as wide as the adapted target: ``sigma / sqrt(1 + a)`` (SWAHR, section 3.2).
+
+    ``a`` is the scale map's value at the peak. The width is limited to half and twice ``sigma``.
+    """
+
+    def sigmas(self, maps: ImageMaps, index: Index) -> Float[Tensor, " n"]:
+        """Return the width of each peak's modulation kernel, in map pixels.
+
+        Raises:
+            ValueError: there are no scale maps.
+        """
+        if maps.scale_maps is None:
+            raise ValueError(
+                "DarkWithScaleMap: expected the scale maps of a network with a scale head, got none; train "
+                "with a scale-adaptive loss (SAHR), or use decode=dark"
+            )
         lowest, highest = (self.sigma * factor for factor in _SIGMA_RANGE)
-        adapted = scale_maps[tuple(index.unbind(1))].float()
-        return (self.sigma * (1 + adapted).clamp(min=_SMALLEST).rsqrt()).clamp(lowest, highest)
+        alpha = maps.scale_maps[tuple(index.unbind(1))].float()
+        return (self.sigma * (1 + alpha).clamp(min=_SMALLEST).rsqrt()).clamp(lowest, highest)

@@ -1,34 +1,32 @@
 """Figures made with matplotlib's objects (no global state, no display) and turned into RGB arrays."""
 
-from __future__ import annotations
-
 import io
+from typing import Literal
 
+import cv2
 import numpy as np
-from jaxtyping import UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 100
+from swahr.draw.palette import Picture
+
 INK = "#222222"
 FAINT_INK = "#777777"
 
 
-def new_figure(width: int, height: int) -> Figure:
+def new_figure(width: int, height: int, layout: Literal["constrained", "compressed"] | None = None) -> Figure:
     """An empty white figure of ``width`` x ``height`` pixels."""
-    figure = Figure(figsize=(width / DOTS_PER_INCH, height / DOTS_PER_INCH), dpi=DOTS_PER_INCH)
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width / 100, height / 100), dpi=100, layout=layout)
 
 
-def add_footer(figure: Figure, text: str) -> None:
-    """Small print at the bottom left: where the figure comes from."""
-    figure.text(0.01, 0.008, text, fontsize=7, color=FAINT_INK, ha="left", va="bottom", parse_math=False)
+def add_footer(figure: Figure, text: str, *, y: float | None = None) -> None:
+    """Small print at the bottom left (at ``y`` in figure heights, if given): where the figure comes from."""
+    if text:
+        figure.supxlabel(text, x=0.01, y=y, fontsize=7, color=FAINT_INK, ha="left", parse_math=False)
 
 
-def render(figure: Figure) -> UInt8[np.ndarray, "H W 3"]:
-    """The figure's pixels."""
-    width, height = figure.canvas.get_width_height()
+def render(figure: Figure, *, crop: bool = False) -> Picture:
+    """The figure's pixels, ``(H, W, 3)``; with ``crop``, as far as something is drawn."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="rgba", dpi=DOTS_PER_INCH)
-    return np.frombuffer(stream.getvalue(), dtype=np.uint8).reshape(height, width, 4)[..., :3].copy()
+    figure.savefig(stream, format="png", bbox_inches="tight" if crop else None)
+    bgr = cv2.imdecode(np.frombuffer(stream.getvalue(), dtype=np.uint8), cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(np.asarray(bgr, dtype=np.uint8)[..., ::-1])

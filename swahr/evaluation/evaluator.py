@@ -1,22 +1,21 @@
-"""Average precision and recall by COCO's and CrowdPose's protocols, computed by COCO tools."""
-
-from __future__ import annotations
+"""Average precision and recall in COCO's and CrowdPose's protocols."""
 
 import contextlib
 import importlib
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 
-from swahr.evaluation.records import coco_records
+from swahr.choices import check_choice
+from swahr.evaluation.tool_input import tool_datasets
 from swahr.skeleton import CROWDPOSE, Skeleton
 
 ProtocolName = Literal["coco", "crowdpose"]
-Backend = Literal["faster-coco-eval", "pycocotools", "crowdposetools"]
+Tool = Literal["faster-coco-eval", "pycocotools", "crowdposetools"]
 
-_CLASSES = {  # module and name of the data set and of the evaluation class
+_CLASSES = {  # module and name of the dataset class and of the evaluation class
     "faster-coco-eval": (("faster_coco_eval", "COCO"), ("faster_coco_eval", "COCOeval_faster")),
     "pycocotools": (("pycocotools.coco", "COCO"), ("pycocotools.cocoeval", "COCOeval")),
     "crowdposetools": (("crowdposetools.coco", "COCO"), ("crowdposetools.cocoeval", "COCOeval")),
@@ -25,95 +24,75 @@ _SUPPORTED = {
     "coco": ("faster-coco-eval", "pycocotools"),
     "crowdpose": ("faster-coco-eval", "crowdposetools"),
 }
-_ALL, _MEDIUM, _LARGE = range(3)  # COCO's ranges of person area
+_ALL, _MEDIUM, _LARGE = range(3)  # indices of COCO's ranges of person area
 _CROWDING = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
 
 
-@runtime_checkable
-class _Engine(Protocol):
-    """What the evaluation classes have in common."""
-
-    params: Any
-    eval: dict[str, Any]
-
-    def evaluate(self) -> None: ...
-
-    def accumulate(self) -> None: ...
-
-
 class Evaluator:
-    """Compare results with ground truth.
+    """Computes the metrics of a protocol.
 
-    ``coco``: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL, with each annotation's ``area`` in OKS.
-    ``crowdpose``: AP AP50 AP75 AR AR50 AR75 AP_easy AP_medium AP_hard. OKS takes 0.53 of the box for the
-    area, and the crowding of an image is its ``crowdIndex``: easy below 0.2, hard from 0.8. As in the
-    official tool (Li et al., CVPR 2019) these three have four digits.
+    ``coco``: AP AP50 AP75 APM APL AR AR50 AR75 ARM ARL. OKS uses each annotation's ``area``.
+    ``crowdpose`` (Li et al., CVPR 2019): AP AP50 AP75 AR AR50 AR75 AP_easy AP_medium AP_hard. OKS uses 0.53
+    times the area of the box. An image is easy if its ``crowdIndex`` is below 0.2, and hard from 0.8; the
+    three AP_* metrics are rounded to four decimals, as in the official tool.
 
-    At most 20 people per image count. A figure without any person to find is -1.
+    At most 20 people per image are evaluated. A metric without ground-truth people is -1 (COCO's convention).
 
     Args:
         protocol: ``coco`` or ``crowdpose``.
-        backend: ``faster-coco-eval``; or the official oracles, ``pycocotools`` for COCO and, where it is
-            installed, ``crowdposetools`` for CrowdPose.
+        backend: ``faster-coco-eval``, or an official tool: ``pycocotools`` for COCO, ``crowdposetools``
+            (not installed with swahr) for CrowdPose.
 
     Raises:
-        ValueError: an unknown protocol, or a backend whose figures would be wrong for it.
+        ValueError: an unknown protocol, or a backend that does not compute it correctly.
     """
 
-    def __init__(self, protocol: ProtocolName = "coco", backend: Backend = "faster-coco-eval") -> None:
-        if protocol not in _SUPPORTED:
-            raise ValueError(f"expected protocol {' or '.join(map(repr, _SUPPORTED))}, got {protocol!r}")
-        if backend not in _SUPPORTED[protocol]:
-            raise ValueError(
-                f"backend {backend!r} cannot compute the protocol '{protocol}' correctly; use "
-                f"{' or '.join(_SUPPORTED[protocol])}"
-            )
-        self.protocol = protocol
-        self.backend = backend
+    def __init__(self, protocol: ProtocolName = "coco", backend: Tool = "faster-coco-eval") -> None:
+        check_choice("protocol", protocol, _SUPPORTED)
+        check_choice(f"backend of protocol '{protocol}'", backend, _SUPPORTED[protocol])
+        self.protocol, self.backend = protocol, backend
 
     def __call__(
         self, ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], skeleton: Skeleton
     ) -> dict[str, float]:
-        """Return the protocol's figures by name, as fractions.
+        """The protocol's metrics by name, as fractions.
 
         Args:
-            ground_truth: COCO format, keypoints in pixel indices; only read.
-            results: COCO results, in pixel indices; the ids of their images must be in ``ground_truth``.
-            skeleton: gives the number of keypoints and the OKS sigmas.
+            ground_truth: COCO format; it is not modified.
+            results: COCO results on images of ``ground_truth``.
+            skeleton: the keypoints and their OKS sigmas.
 
         Raises:
             ImportError: the backend is not installed.
-            ValueError: ground truth and results do not fit each other, the skeleton or the protocol.
+            ValueError: ground truth and results do not match each other, the skeleton or the protocol.
         """
         needed = "area" if self.protocol == "coco" else "crowdIndex"
-        truth, found = coco_records(ground_truth, results, skeleton, needed=needed)
-        with contextlib.redirect_stdout(io.StringIO()):  # the oracles print their progress
-            engine = self._engine(truth, found, skeleton)
+        truth, predicted = tool_datasets(ground_truth, results, skeleton, needed=needed)
+        with contextlib.redirect_stdout(io.StringIO()):  # the official tools print their progress
+            engine = self._engine(truth, predicted, skeleton)
             engine.evaluate()
             engine.accumulate()
             if self.protocol == "coco":
-                return _coco_figures(engine.eval["precision"], engine.eval["recall"])
-            return self._crowdpose_figures(engine, truth["images"])
+                return _coco_metrics(engine.eval["precision"], engine.eval["recall"])
+            return self._crowdpose_metrics(engine, truth["images"])
 
-    def _engine(self, truth: dict[str, Any], found: dict[str, Any], skeleton: Skeleton) -> _Engine:
-        dataset_class, evaluation_class = (self._imported(*place) for place in _CLASSES[self.backend])
-        datasets = [dataset_class() for _ in range(2)]
-        for dataset, records in zip(datasets, (truth, found), strict=True):
-            dataset.dataset = records
-            dataset.anno_file = None  # crowdposetools wants it to be there
+    def _engine(self, truth: dict[str, Any], predicted: dict[str, Any], skeleton: Skeleton) -> Any:
+        """An evaluation object with ``params``, ``eval``, ``evaluate()`` and ``accumulate()``."""
+        dataset_class, evaluation_class = (self._imported(*name) for name in _CLASSES[self.backend])
+        datasets = [dataset_class(), dataset_class()]
+        for dataset, content in zip(datasets, (truth, predicted), strict=True):
+            dataset.dataset = content
+            dataset.anno_file = None  # crowdposetools reads this attribute
             dataset.createIndex()
         if self.backend == "faster-coco-eval":
-            engine: _Engine = evaluation_class(
-                *datasets,
-                iouType="keypoints" if self.protocol == "coco" else "keypoints_crowd",
-                kpt_oks_sigmas=list(skeleton.sigmas),
-                use_area=self.protocol == "coco",
-            )
-            return engine
+            coco = self.protocol == "coco"
+            kind = "keypoints" if coco else "keypoints_crowd"
+            sigmas = list(skeleton.sigmas)
+            return evaluation_class(*datasets, iouType=kind, kpt_oks_sigmas=sigmas, use_area=coco)
         if self.backend == "crowdposetools" and skeleton.sigmas != CROWDPOSE.sigmas:
             raise ValueError(
-                f"backend 'crowdposetools' knows CrowdPose's keypoints only, not those of '{skeleton.name}'; "
-                "use faster-coco-eval"
+                "backend 'crowdposetools': expected CrowdPose's keypoints, got those of "
+                f"'{skeleton.name}'; use faster-coco-eval"
             )
         engine = evaluation_class(*datasets, "keypoints")
         engine.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
@@ -128,33 +107,27 @@ class Evaluator:
                 f"imported ({error}); install it, or use faster-coco-eval"
             ) from error
 
-    def _crowdpose_figures(self, engine: _Engine, images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        figures = _coco_figures(engine.eval["precision"], engine.eval["recall"])
-        named = {name: figures[name] for name in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")}
+    def _crowdpose_metrics(self, engine: Any, images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        metrics = _coco_metrics(engine.eval["precision"], engine.eval["recall"])
+        metrics = {name: metrics[name] for name in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")}
         for name, (lowest, limit) in _CROWDING.items():
             chosen = [image["id"] for image in images if lowest <= image["crowdIndex"] < limit]
             engine.params.imgIds = chosen
             engine.evaluate()
             engine.accumulate()
-            named[name] = (
-                round(float(np.mean(engine.eval["precision"][:, :, :, _ALL])), 4) if chosen else -1.0
-            )
-        return named
+            precision = engine.eval["precision"][:, :, :, _ALL]
+            metrics[name] = round(float(np.mean(precision)), 4) if chosen else -1.0
+        return metrics
 
 
-def _coco_figures(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """COCO's ten figures from precision (OKS thresholds, recalls, 1, areas, 1) and recall (same, without)."""
-    figures: dict[str, float] = {}
+def _coco_metrics(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
+    """COCO's metrics from precision (thresholds, recalls, 1, areas, 1) and recall (without recalls axis)."""
+    metrics: dict[str, float] = {}
     for name, values in (("AP", precision), ("AR", recall)):
-        values = np.moveaxis(values, -2, 0)
-        figures |= {
-            name: _mean_where_defined(values[_ALL]),
-            f"{name}50": _mean_where_defined(values[_ALL][0]),
-            f"{name}75": _mean_where_defined(values[_ALL][5]),
-            f"{name}M": _mean_where_defined(values[_MEDIUM]),
-            f"{name}L": _mean_where_defined(values[_LARGE]),
-        }
-    return figures
+        every, medium, large = np.moveaxis(values, -2, 0)[[_ALL, _MEDIUM, _LARGE]]
+        parts = {"": every, "50": every[0], "75": every[5], "M": medium, "L": large}
+        metrics |= {name + suffix: _mean_where_defined(part) for suffix, part in parts.items()}
+    return metrics
 
 
 def _mean_where_defined(values: np.ndarray) -> float:

@@ -1,82 +1,80 @@
-"""Results in COCO's keypoint format: a JSON list with one entry per person found."""
+"""Predicted poses in COCO's format: as results for evaluation, and as data sets."""
 
-from __future__ import annotations
-
-import json
-import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swahr.geometry import INDEX_FROM_POINT
-from swahr.structures import Poses
+from swahr import coco_json
+from swahr.files import read_json, write_json
+from swahr.skeleton import Skeleton
+from swahr.structures import ABSENT, VISIBLE, Poses
 
 _KEYS = ("image_id", "category_id", "keypoints", "score")
-_PERSON_CATEGORY = 1  # COCO's and CrowdPose's
 
 
 def results_from_poses(poses: Mapping[int, Poses]) -> list[dict[str, Any]]:
-    """COCO results of poses by image id.
-
-    Keypoints become ``x, y, score`` triples in pixel indices (half a pixel less than the image frame's
-    continuous coordinates); missing ones become three zeros.
-    """
+    """COCO results, one per person, from poses by image id; missing keypoints are three zeros."""
     return [
-        {
-            "image_id": int(image_id),
-            "category_id": _PERSON_CATEGORY,
-            "keypoints": keypoints,
-            "score": score,
-        }
+        coco_json.result_entry(int(image_id), coco_json.flat_keypoints(*person), float(score))
         for image_id, found in poses.items()
-        for keypoints, score in zip(_flat_keypoints(found), found.score.tolist(), strict=True)
+        for score, *person in zip(found.score, found.keypoints, found.scores, found.present, strict=True)
     ]
 
 
-def _flat_keypoints(poses: Poses) -> list[list[float]]:
-    triples = np.concatenate([INDEX_FROM_POINT.apply(poses.keypoints), poses.scores[..., None]], axis=-1)
-    flat: list[list[float]] = (
-        np.where(poses.present[..., None], triples, 0.0)
-        .reshape(len(poses), 3 * poses.present.shape[1])
-        .tolist()
-    )
-    return flat
+def poses_as_dataset(
+    images: Sequence[tuple[str, tuple[int, int], Poses]], skeleton: Skeleton
+) -> dict[str, Any]:
+    """A COCO-format data set, e.g. of pseudo-labels, with ``score`` and ``keypoint_scores`` per annotation.
+
+    Coordinates are rounded to two decimals. ``images`` has each image's file name, size (h, w) and poses.
+    """
+    entries = [coco_json.image_entry(i, name, size) for i, (name, size, _) in enumerate(images, start=1)]
+    people = [
+        _scored_person(poses, index, image_id)
+        for image_id, (_, _, poses) in enumerate(images, start=1)
+        for index in range(len(poses))
+    ]
+    return coco_json.dataset(entries, people, skeleton.to_category())
+
+
+def _scored_person(poses: Poses, index: int, image_id: int) -> dict[str, Any]:
+    present = poses.present[index]
+    points, visibility = poses.keypoints[index], np.where(present, VISIBLE, ABSENT)
+    box = coco_json.bounding_box(points[present])
+    entry = coco_json.person_entry(image_id, points, visibility, box=box, area=box[2] * box[3])
+    return entry | {
+        "keypoints": _rounded(entry["keypoints"], 2),
+        "bbox": _rounded(box, 2),
+        "area": round(entry["area"], 2),
+        "keypoint_scores": _rounded(poses.scores[index].tolist(), 4),
+        "score": round(float(poses.score[index]), 4),
+    }
+
+
+def _rounded(values: Iterable[float], digits: int) -> list[float]:
+    return [round(value, digits) for value in values]
 
 
 def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write a results file; a file of that name is replaced only when the new one is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(
-            json.dumps([dict(result) for result in results], allow_nan=False), encoding="utf-8"
-        )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write a results file; raises the errors of `swahr.files.write_json`."""
+    write_json(path, [dict(result) for result in results], indent=None)
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """Read a results file of any COCO-format tool.
+    """The entries of a COCO-format results file, ``.json`` or ``.json.gz``.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        TypeError: the file does not hold a list of objects.
-        ValueError: it is not JSON, or an entry lacks a key or has malformed keypoints or score.
+        FileNotFoundError: the file does not exist.
+        TypeError: the file does not contain a list of objects.
+        ValueError: it is not JSON, or an entry lacks a key or has malformed values.
     """
-    path = Path(path)
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected a JSON list of results, but it is not JSON: {error}") from error
+    results = read_json(path)
     if not isinstance(results, list):
         raise TypeError(
-            f"{path}: expected a JSON list of results, got {type(results).__name__}; annotation files are "
-            "not results, pass what a pose estimator wrote"
+            f"{path}: expected a JSON list of results, got {type(results).__name__}; use a file of "
+            "predictions, not of annotations"
         )
     for position, result in enumerate(results):
         _check_result(result, f"{path}: result {position}")
@@ -86,18 +84,9 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
 def _check_result(result: object, where: str) -> None:
     if not isinstance(result, dict):
         raise TypeError(f"{where}: expected an object with {', '.join(_KEYS)}, got {type(result).__name__}")
-    if missing := [key for key in _KEYS if key not in result]:
-        raise ValueError(f"{where}: expected the keys {', '.join(_KEYS)}; {', '.join(missing)} missing")
-    keypoints = result["keypoints"]
-    if not isinstance(keypoints, list) or len(keypoints) % 3 or not all(map(_is_finite, keypoints)):
-        raise ValueError(
-            f"{where}: expected keypoints as a flat list of finite x, y, score triples, got {keypoints}"
-        )
-    if not _is_finite(result["score"]):
-        raise ValueError(f"{where}: expected a finite number as score, got {result['score']!r}")
-    if not isinstance(result["image_id"], int):
-        raise ValueError(f"{where}: expected an integer image_id, got {result['image_id']!r}")  # noqa: TRY004 - a file's
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    coco_json.require_keys(result, _KEYS, where)
+    coco_json.require_integers(result, ("image_id",), where)
+    keypoints = coco_json.finite_numbers(result["keypoints"], f"{where}: 'keypoints'")
+    if len(keypoints) % 3:
+        raise ValueError(f"{where}: 'keypoints': expected x, y, score triples, got {len(keypoints)} numbers")
+    coco_json.finite_numbers([result["score"]], f"{where}: 'score'")

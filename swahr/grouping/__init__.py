@@ -1,6 +1,7 @@
 """Grouping: local maxima of the heatmaps, assembled into people by their tags."""
 
-from swahr.grouping.associative_embedding import AssociativeEmbedding
-from swahr.grouping.peaks import PeakExtractor, is_peak
+from swahr.grouping.gated import GatedGrouping
+from swahr.grouping.official import OfficialGrouping
+from swahr.grouping.peaks import PeakExtractor
 
-__all__ = ["AssociativeEmbedding", "PeakExtractor", "is_peak"]
+__all__ = ["GatedGrouping", "OfficialGrouping", "PeakExtractor"]

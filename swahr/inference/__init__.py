@@ -1,7 +1,13 @@
-"""Running networks: in PyTorch, or exported to ONNX, in ONNX Runtime and OpenVINO."""
+"""Inference in PyTorch, and in ONNX Runtime and OpenVINO after export to ONNX."""
 
 from swahr.inference.export import export_network
-from swahr.inference.exported import Backend, ExportedAggregator, ExportedNetwork, open_exported
+from swahr.inference.exported import (
+    Backend,
+    ExportedAggregator,
+    ExportedNetwork,
+    exported_peaks,
+    open_exported,
+)
 from swahr.inference.torch_network import Precision, TorchNetwork
 
 __all__ = [
@@ -11,5 +17,6 @@ __all__ = [
     "Precision",
     "TorchNetwork",
     "export_network",
+    "exported_peaks",
     "open_exported",
 ]

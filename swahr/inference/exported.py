@@ -1,9 +1,6 @@
-"""Running what `swahr.inference.export` wrote, in ONNX Runtime or OpenVINO, before the same decoder."""
-
-from __future__ import annotations
+"""Inference with exported networks in ONNX Runtime or OpenVINO, followed by the same decoder."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,37 +13,41 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from swahr.aggregate import Aggregator, Inputs
-from swahr.inference.export import INPUT, OUTPUTS
+from swahr.checkpoint import import_onnx
+from swahr.choices import check_choice
+from swahr.inference.export import INPUT, PEAKS
 from swahr.inference.torch_network import Precision
 from swahr.structures import DenseMaps, Peaks
 
+_NAMES_OF_FORMAT_1 = {"scales": "scale_maps"}
+
 Backend = Literal["onnxruntime", "openvino"]
 ExportedNetwork = Callable[[UInt8[Tensor, "b 3 H W"]], dict[str, Tensor]]
-"""Images on the CPU to the graph's outputs by name."""
+"""Predicts the graph's outputs by name, for images on the CPU."""
 
 
-def open_exported(path: Path, *, backend: Backend | None, precision: Precision) -> ExportedNetwork:
+def open_exported(
+    path: Path, *, backend: Backend | None = None, precision: Precision = "fp32"
+) -> ExportedNetwork:
     """Load an ONNX file into a backend, on the CPU.
 
     Args:
-        path: written by `swahr.inference.export_network`.
-        backend: None takes OpenVINO if it is installed, otherwise ONNX Runtime.
-        precision: ``bf16`` in OpenVINO only.
+        path: a file written by `swahr.inference.export_network`.
+        backend: None selects OpenVINO if it is installed, otherwise ONNX Runtime.
+        precision: ``fp32``, or ``bf16`` in OpenVINO.
 
     Raises:
         ImportError: the backend is not installed.
-        ValueError: an unknown backend, or a precision it does not have.
+        ValueError: the backend is unknown, or does not have the precision.
     """
     if backend is None:
         backend = "openvino" if find_spec("openvino") else "onnxruntime"
-    if backend not in get_args(Backend):
-        raise ValueError(f"expected backend {' or '.join(get_args(Backend))}, got {backend!r}")
+    check_choice("backend", backend, get_args(Backend))
     if find_spec(backend) is None:
         extra = "onnx" if backend == "onnxruntime" else "openvino"
         raise ImportError(f"{path} needs the package {backend}: pip install 'swahr[{extra}]'")
-    has = ("fp32", "bf16") if backend == "openvino" else ("fp32",)
-    if precision not in has:
-        raise ValueError(f"expected precision {' or '.join(has)} in {backend}, got {precision!r}")
+    precisions = ("fp32", "bf16") if backend == "openvino" else ("fp32",)
+    check_choice(f"precision in {backend}", precision, precisions)
     return _open_openvino(path, precision) if backend == "openvino" else _open_onnxruntime(path)
 
 
@@ -66,9 +67,9 @@ def _open_onnxruntime(path: Path) -> ExportedNetwork:
 
 @cache
 def _openvino() -> Any:
-    """OpenVINO, once and for as long as the process lives.
+    """OpenVINO's core, which must live as long as the process.
 
-    On CPUs with AMX it gives signal handlers another stack, which it takes away when it ends: the next
+    On CPUs with AMX it installs a stack for signal handlers and frees it when it is destroyed. The next
     signal, such as the end of a data loader's worker, would crash Python.
     """
     import openvino
@@ -83,9 +84,8 @@ def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
         "PERFORMANCE_HINT": "LATENCY",
     }
     model = _openvino().compile_model(path, "CPU", settings)
-    # Where the last step computes nothing, OpenVINO gives an output several names, the file's among them.
-    known = set().union(*(output.names for output in model.outputs))
-    names = [name for name in OUTPUTS if name in known]
+    # OpenVINO may give an output several names; only those in the file are reliable.
+    names = [output.name for output in import_onnx().load(path, load_external_data=False).graph.output]
 
     def run(images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
         found = model(images.numpy())
@@ -95,21 +95,15 @@ def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
 
 
 def _named(names: Sequence[str], arrays: Sequence[npt.NDArray[np.float32]]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in zip(names, arrays, strict=True)}
-
-
-@dataclass(frozen=True, eq=False)
-class MapsAndPeaks(DenseMaps):
-    """Dense maps with the peaks that were found on the way."""
-
-    peaks: Peaks
+    pairs = zip(names, arrays, strict=True)
+    return {_NAMES_OF_FORMAT_1.get(name, name): torch.from_numpy(array) for name, array in pairs}
 
 
 class ExportedAggregator:
-    """From images to `MapsAndPeaks`, where the network is an exported one.
+    """Predicts `DenseMaps` with an exported network; the peaks are among the fields.
 
     Args:
-        aggregate: as the network was exported with: how images lie in the input, and maps on it.
+        aggregate: the aggregator with which the network was exported (`swahr.aggregate.Aggregator`).
     """
 
     def __init__(self, aggregate: Aggregator) -> None:
@@ -117,22 +111,13 @@ class ExportedAggregator:
         self.input_sizes = aggregate.input_sizes
         self.prepare = aggregate.prepare
 
-    def merge(self, network: ExportedNetwork, inputs: Inputs) -> MapsAndPeaks:
-        """Name what the exported network says of prepared images."""
-        named = network(inputs.reference)
-        h, w = named["heatmaps"].shape[2:]
-        return MapsAndPeaks(
-            heatmaps=named["heatmaps"],
-            tags=named["tags"],
-            scales=named.get("scales"),
-            map_from_image=self._aggregate.map_frames(inputs, (h, w)),
-            peaks=Peaks(
-                positions=named["peak_positions"], scores=named["peak_scores"], tags=named["peak_tags"]
-            ),
-        )
+    def merge(self, network: ExportedNetwork, inputs: Inputs) -> DenseMaps:
+        """The network's outputs for prepared images."""
+        fields = network(inputs.reference)
+        h, w = fields["heatmaps"].shape[2:]
+        return DenseMaps(fields, map_from_image=self._aggregate.map_frames(inputs, (h, w)))
 
-    @staticmethod
-    def peaks(maps: DenseMaps) -> Peaks:
-        """The peaks that came with the maps: a decoder's ``extract_peaks``."""
-        assert isinstance(maps, MapsAndPeaks)
-        return maps.peaks
+
+def exported_peaks(maps: DenseMaps) -> Peaks:
+    """The peaks among an exported network's outputs; this is the decoder's ``extract_peaks``."""
+    return Peaks(*(maps.fields[name] for name in PEAKS))

@@ -1,54 +1,57 @@
-"""A network in PyTorch, made ready for inference."""
+"""Inference in PyTorch."""
 
-from __future__ import annotations
-
-from typing import Literal, get_args
+from copy import deepcopy
+from itertools import pairwise
+from typing import Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from swahr.model import HigherHRNet, fold_batch_norm
+from swahr.choices import check_choice
 from swahr.structures import NetworkOutput
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class TorchNetwork:
-    """Images to maps, with batch norm folded and the arithmetic of choice.
+    """Predicts maps with a copy of a network in which batch norm is folded.
 
     Args:
-        network: is copied.
-        device: where to run; None takes the GPU if there is one.
-        precision: ``bf16`` and ``fp16`` are autocast, which keeps in float32 what needs it.
-        channels_last: the memory layout of the weights, which the images follow.
-        compile: let TorchInductor make kernels: minutes at first, and once more for a second input size.
+        network: predicts maps (`swahr.model.HigherHRNet`).
+        device: the device; None selects the GPU if there is one.
+        precision: ``fp32``, or ``bf16`` and ``fp16`` by autocast.
+        channels_last: whether weights and activations have the channels-last memory layout.
+        compile: whether to compile with TorchInductor, which takes minutes for each of the first two sizes.
 
     Attributes:
-        device: where it runs.
-        strides: of the maps, coarse to fine.
+        device: the device.
+        strides: strides of the maps, coarse to fine.
+        size_multiple: heights and widths of images must be multiples of it.
 
     Raises:
-        ValueError: CUDA is asked for where there is none, or the precision is unknown.
+        ValueError: CUDA is not available, or the precision is unknown.
     """
 
     def __init__(
         self,
-        network: HigherHRNet,
+        network: nn.Module,
         *,
         device: str | torch.device | None = None,
         precision: Precision = "fp32",
         channels_last: bool = True,
         compile: bool = False,  # noqa: A002 - PyTorch's own word
     ) -> None:
-        if precision not in get_args(Precision):
-            raise ValueError(f"expected precision {', '.join(get_args(Precision))}, got {precision!r}")
+        check_choice("precision", precision, get_args(Precision))
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(
-                f"device {str(device)!r} was asked for, but PyTorch {torch.__version__} sees no GPU; use cpu"
+                f"device {str(device)!r} was requested, but PyTorch {torch.__version__} sees no GPU; use cpu"
             )
-        self.strides = network.strides
+        self.strides: tuple[int, ...] = tuple(network.strides)  # type: ignore[arg-type] # an attribute of ours
+        self.size_multiple = int(network.size_multiple)  # type: ignore[arg-type] # an attribute of ours
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._network = fold_batch_norm(network).to(self.device, memory_format=layout)  # type: ignore[call-overload] # torch's stubs lack it
         if compile:
@@ -56,8 +59,24 @@ class TorchNetwork:
         self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
     def __call__(self, images: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]) -> NetworkOutput:
-        """Predict maps of RGB images on the device; float images are taken as normalised."""
+        """Predict maps of RGB images on the device; float images must be normalised already."""
         autocast = torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
         with torch.inference_mode(), autocast:
             output: NetworkOutput = self._network(images)
         return output
+
+
+def fold_batch_norm(network: Network) -> Network:
+    """Return a copy in evaluation mode with each batch norm folded into the convolution before it.
+
+    Only neighbours in an `nn.Sequential` are folded, where the convolution has no other consumer.
+    """
+    folded = deepcopy(network).eval()
+    for module in list(folded.modules()):
+        if isinstance(module, nn.Sequential):
+            for (conv_name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+                if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d):
+                    transpose = isinstance(conv, nn.ConvTranspose2d)
+                    setattr(module, conv_name, fuse_conv_bn_eval(conv, norm, transpose=transpose))
+                    setattr(module, norm_name, nn.Identity())
+    return folded

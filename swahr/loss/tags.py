@@ -1,10 +1,8 @@
-"""Associative embedding: tags of one person alike, tags of different people apart.
+"""Associative embedding: a loss that makes tags equal within a person and different between people.
 
 Newell et al., Associative Embedding: End-to-End Learning for Joint Detection and Grouping, NeurIPS 2017,
-eq. 1, in the normalisation of the official HigherHRNet and SWAHR code.
+eq. 1, normalised as in the official HigherHRNet and SWAHR code.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -14,29 +12,29 @@ from torch import Tensor
 
 
 class TagLosses(NamedTuple):
-    """Unweighted terms, per image."""
+    """Unweighted loss terms, per image."""
 
     pull: Float[Tensor, " b"]
     push: Float[Tensor, " b"]
 
 
 def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> TagLosses:
-    """Pull a person's tags to their mean, push the means of different people apart.
+    """Return the terms that pull a person's tags to their mean and push the means of people apart.
 
-    With t_nk the tag read at keypoint k of person n, m_n the mean over that person's keypoints and N people::
+    With the tag t_nk at keypoint k of person n, its mean m_n over the person's keypoints and N people::
 
         pull = 1/N sum_n mean_k (t_nk - m_n)^2
         push = 1/2 sum_{i != j} exp(-(m_i - m_j)^2) / (N (N - 1))
 
-    One person alone gives push 0, nobody gives 0 for both. Any number of people is allowed. Computed in
-    float32 or wider, as squares of small numbers vanish in half precision.
+    With one person push is 0; with none both are 0. Computed in float32 or wider, as squares of small numbers
+    vanish in half precision.
 
     Args:
         tags: tag maps (frame: map, the coarsest).
-        tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; rows of -1 are nobody.
+        tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; a row of -1 is no person.
     """
-    present = tag_index >= 0
-    # Every keypoint reads its own map, in one gather for all people, whatever the memory format.
+    present = tag_index >= 0  # (b p k)
+    # Each keypoint's tag is read from its own map, in one gather for all people.
     read = tags.permute(0, 2, 3, 1).flatten(1, 2).gather(1, tag_index.clamp(min=0))
     read = read.to(torch.promote_types(tags.dtype, torch.float32))
     counts = present.sum(dim=2)
@@ -47,7 +45,7 @@ def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tenso
     spread = deviations.square().sum(dim=2) / divisors
     pull = spread.sum(dim=1) / people.clamp(min=1)
 
-    is_pair = (is_person.unsqueeze(1) & is_person.unsqueeze(2)).tril(-1)  # each once
+    is_pair = (is_person.unsqueeze(1) & is_person.unsqueeze(2)).tril(-1)  # (b p p), each pair once
     closeness = torch.exp(-(means.unsqueeze(1) - means.unsqueeze(2)).square())
     pairs = (people * (people - 1)).clamp(min=1)
     push = torch.where(is_pair, closeness, 0.0).sum(dim=(1, 2)) / pairs

@@ -1,7 +1,18 @@
 """Networks: images in, named maps out."""
 
-from swahr.model.folding import fold_batch_norm
-from swahr.model.higherhrnet import HigherHRNet
+from swahr.model.heads import Head, HeatmapHead, ScaleMapHead, TagHead, WeightMapHead
+from swahr.model.higherhrnet import Backbone, HigherHRNet
+from swahr.model.hrnet import HRNet
 from swahr.model.recompute import recompute_activations
 
-__all__ = ["HigherHRNet", "fold_batch_norm", "recompute_activations"]
+__all__ = [
+    "Backbone",
+    "HRNet",
+    "Head",
+    "HeatmapHead",
+    "HigherHRNet",
+    "ScaleMapHead",
+    "TagHead",
+    "WeightMapHead",
+    "recompute_activations",
+]

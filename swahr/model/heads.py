@@ -1,109 +1,95 @@
-"""Prediction heads: the only place that knows how channels are laid out."""
+"""Prediction heads: a head predicts one named map at every resolution of a network."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from swahr.map_kinds import HEATMAPS, LOG_WEIGHT_MAPS, SCALE_MAPS, TAGS, MapKind
 
-class HeatmapsAndTags(NamedTuple):
-    """What `HeatmapHead` says; ``tags`` is None where it predicts none."""
-
-    heatmaps: Float[Tensor, "b k h w"]
-    tags: Float[Tensor, "b k h w"] | None
-
-    def stacked(self) -> Float[Tensor, "b n h w"]:
-        """Heatmaps, then tags, as channels: what a deconvolution block is fed beside the feature."""
-        return self.heatmaps if self.tags is None else torch.cat([self.heatmaps, self.tags], dim=1)
+_INITIAL_STD = 0.001
 
 
-class HeatmapHead(nn.Module):
-    """A 1x1 convolution to one heatmap and, if asked, one tag map per keypoint.
+class Head(nn.Module, ABC):
+    """Predicts one map from the feature of one resolution. Networks build a head per resolution."""
 
-    Args:
-        inputs: channels of the feature.
-        num_keypoints: keypoints of the skeleton.
-        tags: whether tag maps are predicted (by the coarsest heads only, as in HigherHRNet).
-    """
+    kind: ClassVar[MapKind]  # the map's name, and how it is mirrored, merged and painted
+    coarsest_only: ClassVar[bool] = False  # whether only the coarsest resolution has this head
+    feeds_deconvolution: ClassVar[bool] = False  # whether the next deconvolution has the map as an input
+    outputs: int  # channels of the map
 
-    def __init__(self, inputs: int, num_keypoints: int, *, tags: bool) -> None:
+    @abstractmethod
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h w"]:
+        """Return the map at the feature's resolution."""
+
+    def initialise(self) -> None:
+        """Draw the convolutions' weights from N(0, 0.001^2) and set biases to zero (HigherHRNet)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=_INITIAL_STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+class HeatmapHead(Head):
+    """A 1x1 convolution from ``inputs`` channels to one heatmap per keypoint."""
+
+    kind = HEATMAPS
+    feeds_deconvolution = True
+
+    def __init__(self, inputs: int, num_keypoints: int) -> None:
         super().__init__()
-        self.tags = tags
-        self.conv = nn.Conv2d(inputs, num_keypoints * (2 if tags else 1), 1)
-
-    def forward(self, feature: Float[Tensor, "b c h w"]) -> HeatmapsAndTags:
-        """Heatmaps and tags at the feature's resolution."""
-        if not self.tags:
-            return HeatmapsAndTags(self.conv(feature), None)
-        return HeatmapsAndTags(*self.conv(feature).chunk(2, dim=1))
-
-
-class ModulationHead(nn.Module):
-    """One map per keypoint that modulates the loss: a scale map (SAHR) or a weight map.
-
-    1x1 convolution, batch norm, ReLU, depth-wise convolution (9x9 as published; Luo et al., Rethinking the
-    Heatmap Regression for Bottom-up Human Pose Estimation, CVPR 2021; the official code's form). The last
-    convolution starts at zero (`start_neutral`), so that training starts with neither adaptation.
-
-    Args:
-        inputs: channels of the feature.
-        num_keypoints: keypoints of the skeleton.
-        kernel: side of the depth-wise convolution, odd.
-    """
-
-    def __init__(self, inputs: int, num_keypoints: int, kernel: int) -> None:
-        super().__init__()
+        self.outputs = num_keypoints
         self.conv = nn.Conv2d(inputs, num_keypoints, 1)
-        self.norm = nn.BatchNorm2d(num_keypoints)
-        self.smooth = nn.Conv2d(
-            num_keypoints,
-            num_keypoints,
-            kernel,
-            padding=kernel // 2,
-            groups=num_keypoints,
-        )
 
     def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """The map at the feature's resolution."""
+        maps: Tensor = self.conv(feature)
+        return maps
+
+
+class TagHead(HeatmapHead):
+    """A 1x1 convolution to one tag map per keypoint, at the coarsest resolution only (HigherHRNet)."""
+
+    kind = TAGS
+    coarsest_only = True
+
+
+class ModulationHead(Head):
+    """One map per keypoint that modulates the loss, as in the official code of Luo et al. (CVPR 2021).
+
+    1x1 convolution, batch norm, ReLU, depth-wise convolution of odd side ``kernel`` (published: 9). The last
+    one starts at zero, so that training starts without modulation.
+    """
+
+    def __init__(self, inputs: int, num_keypoints: int, kernel: int = 9) -> None:
+        super().__init__()
+        self.outputs = outputs = num_keypoints
+        self.conv = nn.Conv2d(inputs, outputs, 1)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.smooth = nn.Conv2d(outputs, outputs, kernel, padding=kernel // 2, groups=outputs)
+
+    def forward(self, feature: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         rectified = torch.relu(self.norm(self.conv(feature)))
-        # Float32 also under autocast: CPUs' bfloat16 depth-wise convolution takes longer.
+        # Float32 also under autocast: depth-wise convolutions in bfloat16 are slower on CPUs.
         with torch.autocast(feature.device.type, enabled=False):
             smoothed: Tensor = self.smooth(rectified.to(self.smooth.weight.dtype))
         return smoothed
 
-    def start_neutral(self) -> None:
-        """Make the map zero everywhere, and still able to learn."""
+    def initialise(self) -> None:
+        """Initialise as every head, and the last convolution's weight to zero."""
+        super().initialise()
         nn.init.zeros_(self.smooth.weight)
-        assert self.smooth.bias is not None
-        nn.init.zeros_(self.smooth.bias)
 
 
-class Heads(nn.Module):
-    """All heads of one resolution.
+class ScaleMapHead(ModulationHead):
+    """SAHR's scale maps: alpha = 1 / s^2 - 1 for a keypoint whose Gaussian has the width sigma * s."""
 
-    Args:
-        inputs: channels of the feature.
-        num_keypoints: keypoints of the skeleton.
-        tags: whether tag maps are predicted.
-        scale_head: whether scale maps are predicted.
-        weight_head: whether weight maps are predicted.
-        kernel: side of the scale and weight heads' depth-wise convolutions.
-    """
+    kind = SCALE_MAPS
 
-    def __init__(
-        self,
-        inputs: int,
-        num_keypoints: int,
-        *,
-        tags: bool,
-        scale_head: bool,
-        weight_head: bool,
-        kernel: int,
-    ) -> None:
-        super().__init__()
-        self.heatmap = HeatmapHead(inputs, num_keypoints, tags=tags)
-        self.scale_map = ModulationHead(inputs, num_keypoints, kernel) if scale_head else None
-        self.weight_map = ModulationHead(inputs, num_keypoints, kernel) if weight_head else None
+
+class WeightMapHead(ModulationHead):
+    """Learned loss weights w, as their logarithm v = log w."""
+
+    kind = LOG_WEIGHT_MAPS

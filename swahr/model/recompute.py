@@ -1,6 +1,4 @@
-"""Activation checkpointing: keep less for the backward pass, and compute it once more there."""
-
-from __future__ import annotations
+"""Activation checkpointing: inner activations are recomputed in the backward pass instead of stored."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,30 +11,29 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Recomputable(nn.Module):
-    """A module whose inner activations can be forgotten in training (Chen et al., arXiv:1604.06174).
+    """A module whose inner activations can be recomputed in training (Chen et al., arXiv:1604.06174).
 
     Attributes:
-        recompute: whether they are. Gradients and running statistics are the same; a step takes about a third
-            longer.
+        recompute: whether to do so. Gradients and running statistics stay the same; a step takes about a
+            third longer.
+        compute: the module's function; subclasses define it in place of ``forward``.
     """
 
     recompute: bool = False
+    compute: Callable[..., Any]
 
     def forward(self, *inputs: Any) -> Any:
-        """What `compute` says."""
+        """Return ``compute(*inputs)``."""
         if not (self.recompute and self.training and torch.is_grad_enabled()):
             return self.compute(*inputs)
         return checkpoint(self.compute, *inputs, use_reentrant=False, context_fn=self._contexts)
 
-    compute: Callable[..., Any]
-    """The module's function, in place of ``forward``."""
-
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), self._statistics_kept()
+        return nullcontext(), self._keep_statistics()  # of the computation and the recomputation
 
     @contextmanager
-    def _statistics_kept(self) -> Iterator[None]:
-        """Running statistics must see each batch once."""
+    def _keep_statistics(self) -> Iterator[None]:
+        """Freeze running statistics in the recomputation: they must be updated once per batch."""
         norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
         before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
         for norm in norms:
@@ -49,7 +46,7 @@ class Recomputable(nn.Module):
 
 
 def recompute_activations(network: nn.Module) -> None:
-    """Switch activation checkpointing on, in every module that can."""
+    """Switch activation checkpointing on in every `Recomputable` module of a network."""
     for module in network.modules():
         if isinstance(module, Recomputable):
             module.recompute = True

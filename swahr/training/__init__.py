@@ -1,21 +1,22 @@
-"""Training on Lightning's Trainer: a thin module, its optimiser and schedule, and what happens around it."""
+"""Training with Lightning: module, optimiser and schedule, callbacks."""
 
 from swahr.training.callbacks import (
+    DescribeCheckpoints,
     EmaWeights,
     ExportBest,
     PlotCurves,
     PredictionPictures,
     ProgressBar,
     SaveOnInterrupt,
-    StampCheckpoints,
     Throughput,
 )
+from swahr.training.compute import prepare_network
 from swahr.training.module import PoseModule
-from swahr.training.network import prepare_network
 from swahr.training.optimiser import AdamWithWarmup
 
 __all__ = [
     "AdamWithWarmup",
+    "DescribeCheckpoints",
     "EmaWeights",
     "ExportBest",
     "PlotCurves",
@@ -23,7 +24,6 @@ __all__ = [
     "PredictionPictures",
     "ProgressBar",
     "SaveOnInterrupt",
-    "StampCheckpoints",
     "Throughput",
     "prepare_network",
 ]

@@ -1,6 +1,4 @@
-"""The Lightning module: network, targets, criterion, pipeline and evaluator, with no logic of theirs."""
-
-from __future__ import annotations
+"""The Lightning module, which connects network, targets, criterion, pipeline and evaluation."""
 
 import logging
 import math
@@ -12,7 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from swahr.pipeline import PosePipeline
-from swahr.structures import Batch, LabelledImage, NetworkOutput, Poses, Targets
+from swahr.structures import Batch, LabelledImage, Poses, Targets
 from swahr.training.optimiser import AdamWithWarmup
 
 _log = logging.getLogger(__name__)
@@ -24,13 +22,13 @@ class PoseModule(LightningModule):
     """Trains a network and measures AP on validation images.
 
     Args:
-        network: images to maps.
-        encode_targets: batch to targets, on the device of the batch.
-        criterion: output and targets to weighted, named loss terms, one value an image.
-        pipeline: images to poses, for validation.
-        evaluate: poses by image id to named figures, ``AP`` among them.
-        optimiser: makes the optimiser and its schedule.
-        batch_size: images a device and batch.
+        network: predicts maps (`swahr.model.HigherHRNet`).
+        encode_targets: computes targets on the batch's device (`swahr.targets.TargetEncoder`).
+        criterion: returns weighted loss terms by name, one value per image (`swahr.loss.Criterion`).
+        pipeline: predicts poses in validation images (`swahr.pipeline.PosePipeline`).
+        evaluate: returns metrics, including ``AP``, of poses by image id (`swahr.evaluation.Evaluator`).
+        optimiser: builds the optimiser and its schedule (`swahr.training.AdamWithWarmup`).
+        batch_size: number of images per device and batch.
     """
 
     def __init__(
@@ -38,7 +36,7 @@ class PoseModule(LightningModule):
         *,
         network: nn.Module,
         encode_targets: Callable[[Batch], Targets],
-        criterion: Callable[[NetworkOutput, Targets], LossTerms],
+        criterion: nn.Module,
         pipeline: PosePipeline,
         evaluate: Callable[[dict[int, Poses]], dict[str, float]],
         optimiser: AdamWithWarmup,
@@ -57,54 +55,50 @@ class PoseModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The sum of the loss terms' means over the batch."""
-        terms = self.criterion(self.network(batch.images), self.encode_targets(batch))
+        terms: LossTerms = self.criterion(self.network(batch.images), self.encode_targets(batch))
         self._check_finite = _finite_check(terms, batch)
         means = {name: values.mean() for name, values in terms.items()}
         loss = torch.stack(list(means.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in means.items()}
-        self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch))
-        self.log(
-            "train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch)
-        )
+        steps: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": len(batch)}
+        self.log_dict(logged, **steps)
+        self.log("train/loss", loss.detach(), prog_bar=True, **steps)
         return loss
 
     def on_after_backward(self) -> None:
-        """See that the loss was finite: now, when a GPU has all of the backward pass to be busy with.
+        """Check that the loss is finite; the wait overlaps the backward pass on a GPU.
 
         Raises:
-            FloatingPointError: a term was not; the message names the terms and the images.
+            FloatingPointError: it is not; the message lists the terms and the images.
         """
         self._check_finite()
 
     def validation_step(self, images: Sequence[LabelledImage], _: int) -> None:
-        """Find the people in some validation images."""
         poses = self.pipeline(self.network, [image.image for image in images], self.device)
         self.validation_poses.update(zip((image.image_id for image in images), poses, strict=True))
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the poses of the last validation."""
         self.validation_poses = {}
 
     def on_validation_epoch_end(self) -> None:
-        """Gather the poses of all processes; the first evaluates them and logs the figures as ``val/…``."""
+        """Gather the poses of all processes; the first one evaluates them and logs ``val/…``."""
         if self.trainer.world_size > 1:
             gathered: list[dict[int, Poses]] = [{} for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(gathered, self.validation_poses)
             self.validation_poses = {image: poses for part in gathered for image, poses in part.items()}
         if self.trainer.sanity_checking or not self.trainer.is_global_zero:
             return
-        figures = self.evaluate(self.validation_poses)
-        # The other processes have nothing to log: sync_dist alone would wait for them, and without it
-        # Lightning warns of a figure that is not averaged.
+        metrics = self.evaluate(self.validation_poses)
+        # Only this process logs. With sync_dist alone it would wait for the others; without sync_dist
+        # Lightning warns that the metric is not averaged.
         logged: dict[str, Any] = {"sync_dist": True, "rank_zero_only": True}
-        self.log("val/AP", figures["AP"], prog_bar=True, **logged)
-        self.log_dict({f"val/{name}": value for name, value in figures.items() if name != "AP"}, **logged)
+        self.log("val/AP", metrics["AP"], prog_bar=True, **logged)
+        self.log_dict({f"val/{name}": value for name, value in metrics.items() if name != "AP"}, **logged)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser, with a schedule that advances every optimiser step."""
+        """The optimiser and its schedule, which advances at every optimiser step."""
         trainer = self.trainer
-        steps = trainer.estimated_stepping_batches  # also loads the data, so that the next line is known
-        _log.debug("%s optimiser steps to come", steps)
+        _log.debug("%s optimiser steps", trainer.estimated_stepping_batches)  # also sets num_training_batches
         optimiser, schedule = self.optimiser(
             self.network,
             batch_size=self.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
@@ -114,30 +108,25 @@ class PoseModule(LightningModule):
 
 
 def _finite_check(terms: LossTerms, batch: Batch) -> Callable[[], None]:
-    """Start to fetch which values are finite, and return what waits for them and looks."""
+    """Start an asynchronous copy of which values are finite; returns a function that waits and raises."""
     finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()]))
     fetched = finite.to("cpu", non_blocking=finite.is_cuda)
     arrived = torch.cuda.Event() if finite.is_cuda else None  # type: ignore[no-untyped-call] # torch's
     if arrived is not None:
         arrived.record()
-
-    names, image_ids = list(terms), batch.image_ids  # and no more is kept until the next step
+    names, image_ids = list(terms), batch.image_ids  # the closure must not keep the batch in memory
 
     def check() -> None:
         if arrived is not None:
             arrived.synchronize()
-        _raise_unless_finite(fetched, names, image_ids)
+        if fetched.all():
+            return
+        bad_terms = [name for name, row in zip(names, fetched, strict=True) if not row.all()]
+        bad_images = [image for image, column in zip(image_ids, fetched.T, strict=True) if not column.all()]
+        raise FloatingPointError(
+            f"the loss terms {bad_terms} are not finite for the images with ids {bad_images}; training stops "
+            "before the weights change. Look at these images (`swahr show`), lower the learning rate, or "
+            "train with trainer.precision=32-true"
+        )
 
     return check
-
-
-def _raise_unless_finite(finite: Tensor, terms: Sequence[str], image_ids: Sequence[int]) -> None:
-    if finite.all():
-        return
-    names = [name for name, row in zip(terms, finite, strict=True) if not row.all()]
-    images = [image_id for image_id, column in zip(image_ids, finite.T, strict=True) if not column.all()]
-    raise FloatingPointError(
-        f"the loss terms {names} are not finite for the images with ids {images}; training stopped "
-        "before the weights were touched. Look at these images (`swahr show`), lower "
-        "the learning rate, or train with trainer.precision=32-true"
-    )

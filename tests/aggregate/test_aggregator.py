@@ -18,9 +18,9 @@ class Eye:
     Which is which depends on the blue channel's gradient, as left and right do on the rest of a person.
     """
 
-    def __init__(self, dtype: torch.dtype = torch.float32, scales: bool = False) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, scale_maps: bool = False) -> None:
         self.dtype = dtype
-        self.scales = scales
+        self.scale_maps = scale_maps
         self.seen: list[tuple[int, ...]] = []
 
     def __call__(self, images: Tensor) -> NetworkOutput:
@@ -34,13 +34,10 @@ class Eye:
 
     def _maps(self, pair: Tensor, stride: int) -> Maps:
         heat = F.avg_pool2d(pair, stride).to(self.dtype)
-        return Maps(
-            heatmaps=heat,
-            tags=3 * heat if stride == 4 else None,
-            scales=heat + 1 if self.scales else None,
-            weights=None,
-            stride=stride,
-        )
+        fields = {"heatmaps": heat}
+        fields |= {"tags": 3 * heat} if stride == 4 else {}
+        fields |= {"scale_maps": heat + 1} if self.scale_maps else {}
+        return Maps(stride, fields)
 
 
 def scene(h: int = 60, w: int = 100, red: tuple[int, int] = (30, 20), green: tuple[int, int] = (70, 40)):
@@ -66,7 +63,7 @@ def centre_of_mass(heatmap: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("project", [False, True])
 @pytest.mark.parametrize("test_scales", [(1.0,), (0.5, 1.0, 2.0), (1.0, 1.3)])
-def test_convention_what_is_lit_in_the_image_is_found_at_its_place(flip, project, test_scales):
+def test_convention_a_lit_spot_is_found_at_its_position_in_the_image(flip, project, test_scales):
     maps = aggregate(flip=flip, project=project, test_scales=test_scales)(Eye(), [scene()], CPU)
     image_from_map = maps.map_from_image[0].inverse()
     for keypoint, place in enumerate([(30, 20), (70, 40)]):
@@ -93,8 +90,8 @@ def test_strides_are_averaged_at_the_finest():
 
 
 def test_tags_come_from_test_scale_one_and_heatmaps_from_all():
-    single = aggregate(test_scales=(1.0,), size_multiple=32)(Eye(), [scene(64, 128)], CPU)
-    several = aggregate(test_scales=(1.0, 2.0), size_multiple=32)(Eye(), [scene(64, 128)], CPU)
+    single = aggregate(test_scales=(1.0,), round_to=32)(Eye(), [scene(64, 128)], CPU)
+    several = aggregate(test_scales=(1.0, 2.0), round_to=32)(Eye(), [scene(64, 128)], CPU)
     assert torch.equal(single.tags, several.tags)
     assert single.heatmaps.shape == several.heatmaps.shape
     assert not torch.equal(single.heatmaps, several.heatmaps)
@@ -108,12 +105,12 @@ def test_inputs_have_the_sizes_of_their_test_scales():
 
 @pytest.mark.parametrize("project", [False, True])
 def test_scale_maps_pass_when_there_are_any(project):
-    assert aggregate(project=project)(Eye(), [scene()], CPU).scales is None
-    maps = aggregate(project=project)(Eye(scales=True), [scene()], CPU)
-    assert maps.scales is not None
-    assert maps.scales.shape == maps.heatmaps.shape
+    assert aggregate(project=project)(Eye(), [scene()], CPU).scale_maps is None
+    maps = aggregate(project=project)(Eye(scale_maps=True), [scene()], CPU)
+    assert maps.scale_maps is not None
+    assert maps.scale_maps.shape == maps.heatmaps.shape
     peak = maps.heatmaps[0, 0].argmax()
-    assert maps.scales[0, 0].flatten()[peak] == pytest.approx(2.0, abs=0.02)
+    assert maps.scale_maps[0, 0].flatten()[peak] == pytest.approx(2.0, abs=0.02)
 
 
 @pytest.mark.parametrize(("project", "size"), [(False, (64, 128)), (True, (128, 256))])
@@ -122,8 +119,8 @@ def test_projection_brings_maps_to_the_size_of_the_input(project, size):
 
 
 def test_bfloat16_networks_give_float32_maps():
-    maps = aggregate()(Eye(torch.bfloat16, scales=True), [scene()], CPU)
-    assert maps.heatmaps.dtype == maps.tags.dtype == maps.scales.dtype == torch.float32
+    maps = aggregate()(Eye(torch.bfloat16, scale_maps=True), [scene()], CPU)
+    assert maps.heatmaps.dtype == maps.tags.dtype == maps.scale_maps.dtype == torch.float32
 
 
 def test_a_batch_gives_what_its_images_give_alone():
@@ -157,7 +154,8 @@ def test_images_of_different_sizes():
         ({"test_scales": (0.5, 2.0)}, "1.0 among test_scales"),
         ({"test_scales": ()}, "positive test_scales"),
         ({"input_size": 0}, "positive input_size"),
-        ({"size_multiple": 48}, "multiple of 32"),
+        ({"round_to": 48}, "multiple of the network's size_multiple 32"),
+        ({"round_to": 32, "size_multiple": 64}, "multiple of the network's size_multiple 64"),
     ],
 )
 def test_bad_settings_of_the_aggregator(values, message):
@@ -165,10 +163,29 @@ def test_bad_settings_of_the_aggregator(values, message):
         aggregate(**values)
 
 
-def test_a_network_without_tags():
+def test_a_network_without_tags_gives_maps_without_tags():
     def tagless(images: Tensor) -> NetworkOutput:
         _, fine = Eye()(images)
-        return (fine, fine)
+        return (fine,)
 
-    with pytest.raises(ValueError, match="switch its tag head on"):
-        aggregate()(tagless, [scene()], CPU)
+    maps = aggregate()(tagless, [scene()], CPU)
+    assert maps.fields.keys() == {"heatmaps"}
+    assert maps.tags is None
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_the_exported_part_returns_the_maps_of_one_test_scale(project):
+    aggregator = aggregate(project=project)
+    maps = aggregator(Eye(scale_maps=True), [scene()], CPU)
+    with torch.inference_mode():
+        fields = aggregator.forward_scale(Eye(scale_maps=True), aggregator.prepare([scene()]).reference)
+    assert fields.keys() == maps.fields.keys() == {"heatmaps", "tags", "scale_maps"}
+    assert all(torch.equal(field, maps.fields[name]) for name, field in fields.items())
+
+
+def test_the_maps_of_one_image_are_named_as_those_of_all():
+    maps = aggregate()(Eye(scale_maps=True), [scene(), scene(red=(50, 30))], CPU)
+    own = maps.of_image(1)
+    assert own.fields.keys() == maps.fields.keys()
+    assert torch.equal(own.tags, maps.tags[1])
+    assert own.log_weight_maps is None

@@ -10,9 +10,9 @@ from swahr.geometry import INDEX_FROM_POINT, POINT_FROM_INDEX, Affine, map_from_
 
 
 def test_sizes_by_hand():
-    assert frame_sizes((480, 640), 512, (1.0,), 64) == {1.0: (512, 704)}
-    assert frame_sizes((640, 480), 512, (1.0,), 64) == {1.0: (704, 512)}
-    assert frame_sizes((480, 640), 512, (0.5, 1.0, 2.0), 64) == {
+    assert frame_sizes((480, 640), 512, (1.0,), 64, 32) == {1.0: (512, 704)}
+    assert frame_sizes((640, 480), 512, (1.0,), 64, 32) == {1.0: (704, 512)}
+    assert frame_sizes((480, 640), 512, (0.5, 1.0, 2.0), 64, 32) == {
         0.5: (256, 384),
         1.0: (512, 768),
         2.0: (1024, 1536),
@@ -24,12 +24,13 @@ def test_sizes_by_hand():
     st.tuples(st.integers(1, 900), st.integers(1, 900)),
     st.integers(64, 800),
     st.lists(st.floats(0.25, 3.0), min_size=1, max_size=3),
-    st.sampled_from([32, 64, 128]),
+    st.sampled_from([(32, 32), (64, 32), (128, 32), (64, 64), (32, 16)]),
 )
-def test_every_size_suits_the_network(image_size, input_size, test_scales, multiple):
-    for h, w in frame_sizes(image_size, input_size, test_scales, multiple).values():
-        assert h % 32 == w % 32 == 0
-        assert min(h, w) >= 32
+def test_every_size_suits_the_network(image_size, input_size, test_scales, multiples):
+    round_to, size_multiple = multiples
+    for h, w in frame_sizes(image_size, input_size, test_scales, round_to, size_multiple).values():
+        assert h % size_multiple == w % size_multiple == 0
+        assert min(h, w) >= size_multiple
         assert (h <= w) == (image_size[0] <= image_size[1]) or h == w
 
 
@@ -46,7 +47,10 @@ def test_golden_sizes_and_matrices(golden_json):
         if any(side % 32 for side in size):
             continue
         scale = float(row["scale"])
-        assert frame_sizes(image_size, row["input_size"], (float(row["min_scale"]), scale), 64)[scale] == size
+        assert (
+            frame_sizes(image_size, row["input_size"], (float(row["min_scale"]), scale), 64, 32)[scale]
+            == size
+        )
         compared += 1
     assert compared == 222
 
@@ -66,7 +70,7 @@ def test_golden_final_coordinates(golden_arrays, case: int, image_size: tuple[in
 
 @pytest.mark.parametrize("image_size", [(480, 640), (427, 640), (640, 425), (333, 333)])
 def test_centred_frame_shows_the_whole_image(image_size):
-    (size,) = frame_sizes(image_size, 256, (1.0,), 64).values()
+    (size,) = frame_sizes(image_size, 256, (1.0,), 64, 32).values()
     corners = input_frame(image_size, size, "centre").apply(np.array([[0.0, 0.0], image_size[::-1]]))
     assert (corners[0] >= -1e-9).all()
     assert (corners[1] <= np.array(size[::-1]) + 1e-9).all()
@@ -75,7 +79,7 @@ def test_centred_frame_shows_the_whole_image(image_size):
 
 @pytest.mark.parametrize("alignment", ["centre", "official"])
 def test_frames_of_whole_ratios_are_the_input_frames_of_their_sizes(alignment):
-    sizes = frame_sizes((425, 640), 512, (0.5, 1.0, 2.0), 64)
+    sizes = frame_sizes((425, 640), 512, (0.5, 1.0, 2.0), 64, 32)
     base = input_frame((425, 640), sizes[1.0], alignment)
     for size in sizes.values():
         through = resized_frame(sizes[1.0], size, alignment) @ base

@@ -1,5 +1,6 @@
 """The published test-time pipeline, from photographs to poses: maps, people and final coordinates."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import torch.nn.functional as F
 
 from swahr.aggregate import Aggregator
 from swahr.aggregate import inputs as inputs_module
-from swahr.decode import Decoder, KeypointRecovery, SubpixelRefiner
+from swahr.decode import Decoder, KeypointRecovery, QuarterOffset
 from swahr.geometry import POINT_FROM_INDEX
-from swahr.grouping import AssociativeEmbedding, PeakExtractor
-from swahr.model import HigherHRNet
-from swahr.model.weights import load_published
+from swahr.grouping import OfficialGrouping, PeakExtractor
+from swahr.model import HeatmapHead, HigherHRNet, HRNet, ScaleMapHead, TagHead
+from swahr.model.published import load_published
 from swahr.skeleton import COCO
 from swahr.structures import DenseMaps, Poses
 
@@ -30,20 +31,22 @@ INPUTS_OF["in128_s1_p2i"] = "in256_ms_p2i"  # whose smallest test scale it is
 def network(golden_arrays):
     """The golden pipeline's network, with the weights it has in a case."""
     stored = golden_arrays("a_model_tiny_swahr17.npz")
-    heads = golden_arrays("f_head_override.npz")
-    heads["final_layers.0.weight"], stored["input"]  # reads both files whole
+    override = golden_arrays("f_head_override.npz")
+    override["final_layers.0.weight"], stored["input"]  # reads both files whole
     weights = {key[3:]: value for key, value in stored.arrays.items() if key.startswith("sd/")}
-    weights |= {key: value for key, value in heads.arrays.items() if key.startswith("final")}
+    weights |= {key: value for key, value in override.arrays.items() if key.startswith("final")}
     tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
     tensors = {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-    built = HigherHRNet(
-        17, scale_head=True, weight_head=False, stem_channels=64, layer1_blocks=4, layer1_channels=64,
-        channels=(8, 16, 32, 64), modules=(1, 2, 1), blocks=2, deconv_channels=(8,), deconv_blocks=2,
-        modulation_kernel=9, initial_std=0.001,
-    ).eval()  # fmt: skip
+    backbone = HRNet(
+        stem_channels=64, layer1_blocks=4, layer1_channels=64, channels=(8, 16, 32, 64), modules=(1, 2, 1),
+        blocks=2,
+    )  # fmt: skip
+    heads = {"heatmaps": HeatmapHead, "tags": TagHead, "scale_maps": ScaleMapHead}
+    builders = {name: partial(head, num_keypoints=17) for name, head in heads.items()}
+    built = HigherHRNet(backbone, builders, deconv_channels=(8,), deconv_blocks=2).eval()
 
     def for_case(case: str) -> HigherHRNet:
-        bias = {"final_layers.1.bias": torch.from_numpy(heads[f"bias/{case}"])}
+        bias = {"final_layers.1.bias": torch.from_numpy(override[f"bias/{case}"])}
         load_published(built, tensors | bias, source="golden")
         return built
 
@@ -67,8 +70,8 @@ def run(network: HigherHRNet, about: dict[str, Any], image: np.ndarray) -> tuple
     decode = Decoder(
         COCO,
         extract_peaks=PeakExtractor(plateaus="all"),
-        group=AssociativeEmbedding(COCO.grouping_indices, rule="official", solver="munkres"),
-        refine=SubpixelRefiner("quarter"),
+        group=OfficialGrouping(COCO.grouping_indices),
+        refine=QuarterOffset(),
         recover=KeypointRecovery(),
     )
     maps = aggregate(network, [image], CPU)

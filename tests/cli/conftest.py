@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from swahr.cli.main import main
-from swahr.data import SyntheticSource, render_dataset
 from swahr.skeleton import COCO, Skeleton
+from swahr.synthetic import SyntheticSource, render_dataset
 
 NINE_KEYPOINTS = (
     "nose", "left_shoulder", "right_shoulder", "left_wrist", "right_wrist",
@@ -22,8 +22,8 @@ NINE_KEYPOINTS = (
 )  # fmt: skip
 SMALL = (  # what experiment=smoke sets, for data of any kind
     "aggregate.input_size=64", "grouping.peaks.max_people=5", "trainer.max_epochs=1",
-    "trainer.accelerator=cpu", "training.pictures.count=1", "data.module.augmentation.input_size=64",
-    "data.module.batch_size=2", "data.module.workers=0",
+    "trainer.accelerator=cpu", "training.callbacks.pictures.count=1",
+    "data.module.augmentation.input_size=64", "data.module.batch_size=2", "data.module.workers=0",
 )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def run_swahr(*arguments: Any) -> Outcome:
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a command writes without being told where must not lie in the repository."""
+    """Files that a command writes to its default folder must not end up in the repository."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     torch.set_num_threads(1)  # quicker for maps this small

@@ -103,7 +103,7 @@ def test_an_image_to_predict_that_is_missing_or_damaged(swahr, checkpoint, tmp_p
 
 def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, tmp_path):
     smoke = ["train", "experiment=smoke", f"output={tmp_path}/t", f"weights={checkpoint}"]
-    error = swahr(*smoke, "model.channels=[8,16,32,64]").error
+    error = swahr(*smoke, "model.backbone.channels=[8,16,32,64]").error
     assert f"{checkpoint}: the checkpoint is of another architecture" in error
     assert (
         f"{checkpoint}: the checkpoint was trained for the 17 keypoints"
@@ -121,7 +121,7 @@ def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, t
     [
         ("trainer.max_epoch=3", "no key 'trainer.max_epoch' (did you mean trainer.max_epochs?)"),
         ("lr=1e-3", "no key 'lr' (did you mean training.optimiser.lr?)"),
-        ("model.chanels=[1,2]", "no key 'model.chanels' (did you mean model.channels"),
+        ("model.backbone.chanels=[1,2]", "'model.backbone.chanels' (did you mean model.backbone.channels"),
         ("experiment=smoke trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
         ("-m seed=0,1 trainer.max_epoch=3", "did you mean trainer.max_epochs?"),
         ("lr=1 trainer.max_epoch=3", "did you mean training.optimiser.lr?"),
@@ -133,10 +133,10 @@ def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, t
         ("-m loss=mse,sawhr", "no loss=sawhr (did you mean loss=sahr or loss=swahr"),
         ("data=coco", "values are needed for data.root: add data.root=…"),
         ("loss=mse,sahr", "add --multirun"),
-        ("model.channels=[1", "cannot read 'model.channels=[1'"),
+        ("model.backbone.channels=[1", "cannot read 'model.backbone.channels=[1'"),
         ("best.safetensors", "cannot read 'best.safetensors'"),
         ("+model.depth=3", "HigherHRNet has no depth"),
-        ("experiment=smoke model.channels=[8,16]", "channels"),
+        ("experiment=smoke model.backbone.channels=[8,16]", "channels"),
         ("experiment=smoke trainer.accelerator=gpu", "gpu"),
     ],
 )
@@ -145,13 +145,13 @@ def test_overrides_that_fit_nothing(swahr, arguments, expected):
     assert expected in error
 
 
-def test_commands_say_what_they_need(swahr, checkpoint, coco_dataset):
+def test_errors_of_commands_name_what_is_missing(swahr, checkpoint, coco_dataset):
     data = ["data=custom", f"data.root={coco_dataset}"]
     assert "add checkpoint=…" in swahr("evaluate").error
     assert "add inputs=…" in swahr("predict", f"checkpoint={checkpoint}").error
     assert "with a model: add checkpoint=<file>" in swahr("show", "photo.jpg").error
     assert "expected rendered data, got CocoSource" in swahr("render", *data).error
-    assert "one checkpoint at a time" in swahr("evaluate", "-m", "checkpoint=a,b").error
+    assert "`checkpoint` cannot be swept" in swahr("evaluate", "-m", "checkpoint=a,b").error
     assert (
         "no key 'trainer.max_epochs'"
         in swahr("evaluate", f"checkpoint={checkpoint}", "trainer.max_epochs=3").error
@@ -159,7 +159,7 @@ def test_commands_say_what_they_need(swahr, checkpoint, coco_dataset):
     assert "precision" in swahr("evaluate", f"checkpoint={checkpoint}", "precision=bf61").error
 
 
-def test_what_is_no_command_shows_the_commands(swahr):
+def test_an_unknown_command_shows_the_commands(swahr):
     outcome = swahr("tran")
     assert outcome.code == 2
     assert "no command 'tran'" in outcome.stderr
@@ -178,7 +178,7 @@ def test_what_is_no_command_shows_the_commands(swahr):
         ('[{"image_id": 1, "category_id": 1, "keypoints": [1, 2, 3], "score": 1}]', "expected 51 numbers"),
         ('[{"image_id": 1, "category_id": 1, "score": 1}]', "results.json: result 0: expected the keys"),
         ('{"annotations": []}', "results.json: expected a JSON list of results, got dict"),
-        ("[1, 2", "results.json: expected a JSON list of results, but it is not JSON"),
+        ("[1, 2", "results.json: expected JSON, but it does not parse"),
     ],
 )
 def test_results_that_cannot_be_scored(swahr, coco_dataset, tmp_path, results, expected):
@@ -193,6 +193,6 @@ def test_files_to_score_that_are_not_there(swahr, coco_dataset):
     nothing = ["--results", "nothing.json"]
     assert "nothing.json" in swahr("score", "--annotations", coco_dataset / "val.json", *nothing).error
     assert (
-        "annotations.json: expected an annotation file"
+        "annotations.json: expected a COCO-format annotation file"
         in swahr("score", "--annotations", "annotations.json", *nothing).error
     )

@@ -13,7 +13,8 @@ from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
 from swahr.cli.evaluate import evaluate
 from swahr.cli.predict import predict
-from swahr.data import CocoSource, read_image
+from swahr.data import CocoSource
+from swahr.images import read_image
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,13 @@ def test_train_reports_its_folder_and_leaves_everything_in_it(trained):
     assert config["data"]["module"]["val"]["image_size"] == [64, 64]
 
 
-def test_evaluate_writes_coco_results_and_stamped_figures(swahr, checkpoint, crowds, tmp_path):
+def test_evaluate_writes_coco_results_and_stamped_metrics(swahr, checkpoint, crowds, tmp_path):
     folder = tmp_path / "evaluated"
-    figures = swahr("evaluate", f"checkpoint={checkpoint}", *on_crowds(crowds), f"output={folder}").result
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["figures"] == figures
-    assert metrics["images"] == 3
-    assert set(metrics["stamp"]["sha256"]) == {"best.safetensors", "person_keypoints.json"}
+    metrics = swahr("evaluate", f"checkpoint={checkpoint}", *on_crowds(crowds), f"output={folder}").result
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["metrics"] == metrics
+    assert written["images"] == 3
+    assert set(written["stamp"]["sha256"]) == {"best.safetensors", "person_keypoints.json"}
     assert read_image(folder / "predictions.png").size > 0
     annotations = crowds / "annotations/person_keypoints.json"
     results = json.loads((folder / "results.json").read_text())
@@ -61,7 +62,7 @@ def test_evaluate_writes_coco_results_and_stamped_figures(swahr, checkpoint, cro
     assert {entry["image_id"] for entry in results} <= {1, 2, 3}
     assert len(coco_tools.COCO(annotations).loadRes(str(folder / "results.json")).anns) == len(results)
     scored = swahr("score", "--annotations", annotations, "--results", folder / "results.json").result
-    assert scored == figures
+    assert scored == metrics
 
 
 def test_settings_come_from_the_checkpoint_and_overrides_apply(swahr, checkpoint, tmp_path):
@@ -69,7 +70,7 @@ def test_settings_come_from_the_checkpoint_and_overrides_apply(swahr, checkpoint
     assert swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}", "pictures=0").code == 0
     kept = yaml.safe_load((folder / ".hydra/config.yaml").read_text())
     trained = load_checkpoint(checkpoint).config
-    for group in ("data", "aggregate", "grouping", "decode", "evaluation"):
+    for group in ("data", "aggregate", "grouping", "decode", "postprocess", "evaluation"):
         assert kept[group] == trained[group]
     assert kept["aggregate"]["input_size"] == 64
     folder = tmp_path / "changed"
@@ -78,7 +79,7 @@ def test_settings_come_from_the_checkpoint_and_overrides_apply(swahr, checkpoint
     changed = yaml.safe_load((folder / ".hydra/config.yaml").read_text())
     assert changed["aggregate"]["test_scales"] == [0.5, 1.0, 2.0]
     assert changed["aggregate"]["flip"] is False
-    assert changed["decode"]["refine"]["method"] == "quarter"
+    assert changed["decode"]["refine"] == {"_target_": "swahr.decode.QuarterOffset"}
     assert changed["grouping"] == trained["grouping"]
 
 
@@ -103,7 +104,7 @@ def test_predict_writes_pictures_and_a_dataset_of_people(swahr, checkpoint, crow
     assert all(person["score"] >= 0 for person in content["annotations"])
 
 
-def test_predict_passes_over_what_cannot_be_read_and_loses_nothing(swahr, checkpoint, crowds, tmp_path):
+def test_predict_skips_unreadable_files_and_keeps_the_other_results(swahr, checkpoint, crowds, tmp_path):
     picture = (crowds / "images/000000000001.jpg").read_bytes()
     for name, content in (
         ("a/a.jpg", picture),
@@ -116,7 +117,7 @@ def test_predict_passes_over_what_cannot_be_read_and_loses_nothing(swahr, checkp
     folder = tmp_path / "p"
     command = ["predict", f"checkpoint={checkpoint}", tmp_path / "a", tmp_path / "b"]
     outcome = swahr(*command, f"output={folder}")
-    assert "1 of 4 files passed over" in outcome.error
+    assert "1 of 4 files skipped" in outcome.error
     assert "c.jpg: expected" in outcome.error
     assert {path.name for path in (folder / "pictures").iterdir()} == {"a.jpg", "a_2.jpg", "a_2_2.jpg"}
     images = json.loads((folder / "poses.json").read_text())["images"]
@@ -178,10 +179,25 @@ def test_data_root_of_a_checkpoint_can_move(swahr, coco_dataset, small, tmp_path
     moved = coco_dataset.rename(tmp_path / "moved")
     (moved / "train.json").unlink()  # evaluation needs the validation data only
     command = ["evaluate", f"checkpoint={best}", f"output={tmp_path}/evaluated"]
-    assert "val.json: expected an annotation file" in swahr(*command).error
+    assert "val.json: expected a COCO-format annotation file" in swahr(*command).error
     assert "AP" in swahr(*command, f"data.root={moved}").result
 
 
 def test_evaluate_returns_ap_for_sweepers(checkpoint, tmp_path):
     config = compose_config("evaluate", [f"checkpoint={checkpoint}", f"output={tmp_path}/e", "pictures=0"])
-    assert evaluate(config) == json.loads((tmp_path / "e/metrics.json").read_text())["figures"]["AP"]
+    assert evaluate(config) == json.loads((tmp_path / "e/metrics.json").read_text())["metrics"]["AP"]
+
+
+def test_flags_of_hydra_and_overrides_come_in_any_order(swahr, checkpoint, tmp_path):
+    composed = swahr("train", "--cfg", "job", "experiment=smoke", "seed=7")
+    assert composed.code == 0
+    assert yaml.safe_load(composed.stdout)["seed"] == 7
+    composed = swahr("predict", f"model={checkpoint}", "--cfg", "job", "a.jpg", "decode=quarter")
+    assert yaml.safe_load(composed.stdout)["inputs"] == ["a.jpg"]
+    assert yaml.safe_load(composed.stdout)["decode"]["refine"] == {"_target_": "swahr.decode.QuarterOffset"}
+    assert not list(tmp_path.iterdir())
+    sweep = ("evaluate", f"checkpoint={checkpoint}", "-m", "decode=quarter,dark", f"output={tmp_path}/sweep")
+    assert swahr(*sweep).code == 0
+    assert {path.name for path in (tmp_path / "sweep").iterdir() if path.is_dir()} == {
+        "0_decode-quarter", "1_decode-dark",
+    }  # fmt: skip

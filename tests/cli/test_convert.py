@@ -11,20 +11,24 @@ from swahr import Predictor
 from swahr.build import build_network
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
-from swahr.model.weights import LAYOUTS
-from swahr.nodes import create
+from swahr.decode import QuarterOffset
+from swahr.grouping import OfficialGrouping
+from swahr.model.published import LAYOUTS
+from swahr.nodes import instantiate
 from swahr.skeleton import COCO, CROWDPOSE
+from swahr.training.build import model_node
 
 MMPOSE, OFFICIAL, IMAGENET = LAYOUTS
 SMALL_NET = (
-    "model.stem_channels=8", "model.layer1_blocks=1", "model.layer1_channels=4", "model.channels=[8,8,8,8]",
-    "model.modules=[1,1,3]", "model.blocks=1", "model.deconv_channels=[8]", "model.deconv_blocks=1",
+    "model.backbone.stem_channels=8", "model.backbone.layer1_blocks=1", "model.backbone.layer1_channels=4",
+    "model.backbone.channels=[8,8,8,8]", "model.backbone.modules=[1,1,3]", "model.backbone.blocks=1",
+    "model.deconv_channels=[8]", "model.deconv_blocks=1",
 )  # fmt: skip
 GOLDEN_NET = (
-    "model.channels=[8,16,32,64]", "model.modules=[1,2,1]", "model.blocks=2", "model.deconv_channels=[8]",
-    "model.deconv_blocks=2",
+    "model.backbone.channels=[8,16,32,64]", "model.backbone.modules=[1,2,1]", "model.backbone.blocks=2",
+    "model.deconv_channels=[8]", "model.deconv_blocks=2",
 )  # fmt: skip
-STANDING_STILL = ("training.optimiser.lr=0", "training.ema_decay=null")
+STANDING_STILL = ("training.optimiser.lr=0", "training.callbacks.ema=null")
 
 
 def convolutions(checkpoint):
@@ -34,12 +38,16 @@ def convolutions(checkpoint):
 
 def write_published(file: Path, layout, experiment: str, seed: int = 0):
     """A network with random weights, and its tensors in a file under the names of a family."""
-    config = compose_config("train", [f"experiment={experiment}", "model.initial_std=null", *SMALL_NET])
+    lively = "model.backbone.initial_std=null"
+    config = compose_config("train", [f"experiment={experiment}", lively, *SMALL_NET])
     torch.manual_seed(seed)
     skeleton = {"coco": COCO, "crowdpose": CROWDPOSE}[config.data.skeleton]
-    network = build_network(config.model, skeleton, create(config.loss))
-    names = {key: layout.key(key) for key in network.state_dict()}
-    torch.save({names[key]: value for key, value in network.state_dict().items() if names[key]}, file)
+    network = build_network(model_node(config.model, instantiate(config.loss).needs), skeleton)
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value in network.state_dict().items():
+        if name := layout.key(key):  # one convolution of theirs predicts heatmaps and then tags
+            tensors[name] = torch.cat([tensors[name], value]) if name in tensors else value
+    torch.save(tensors, file)
     return network
 
 
@@ -64,8 +72,8 @@ def test_a_converted_network_is_itself_and_has_its_own_settings(swahr, tmp_path,
     aggregate = predictor.pipeline.aggregate
     assert (aggregate.alignment, aggregate.project, aggregate.flip) == ("official", True, True)
     assert aggregate.input_size == (640 if "640" in experiment else 512)
-    assert predictor.pipeline.decode.group.rule == "official"
-    assert predictor.pipeline.decode.refine.method == "quarter"
+    assert isinstance(predictor.pipeline.decode.group, OfficialGrouping)
+    assert isinstance(predictor.pipeline.decode.refine, QuarterOffset)
 
 
 @pytest.mark.parametrize(("name", "experiment"), [
@@ -85,7 +93,7 @@ def test_golden_networks_answer_as_the_official_ones(swahr, golden_dir, tmp_path
     with torch.inference_mode():
         output = predictor.network(images)
     for maps, official in zip(output, expected, strict=True):
-        ours = [field for field in (maps.scales, maps.heatmaps, maps.tags) if field is not None]
+        ours = [maps.fields[name] for name in ("scale_maps", "heatmaps", "tags") if name in maps.fields]
         torch.testing.assert_close(torch.cat(ours, dim=1), official, rtol=0, atol=1e-5)
 
 
@@ -108,7 +116,8 @@ def test_every_command_reads_a_converted_network(swahr, converted, coco_dataset,
     evaluated = ["evaluate", f"checkpoint={converted}", "pictures=0"]
     assert "values are needed for data.root" in swahr(*evaluated).error
     assert "AP" in swahr(*evaluated, root, f"output={tmp_path}/e").result
-    start = ["train", "data=custom", root, *SMALL_NET, "model.modulation_kernel=9", *small, *STANDING_STILL]
+    network = [*SMALL_NET, "model.heads.scale_maps.kernel=9"]
+    start = ["train", "data=custom", root, *network, *small, *STANDING_STILL]
     best = swahr(*start, f"weights={converted}", f"output={tmp_path}/t").result["best"]
     assert set(convolutions(converted)) == set(convolutions(best))
     for key, value in convolutions(converted).items():
@@ -122,7 +131,7 @@ def test_evaluation_compares_with_what_is_expected_of_these_data_and_settings(
     command = ["evaluate", f"checkpoint={converted}", "pictures=0", f"data.root={coco_dataset}"]
     found = swahr(*command, f"output={tmp_path}/as_stated").result
     assert found["expected"] == {"AP": 0.5, "tolerance": 1.0, "reached": True}
-    kept = json.loads((tmp_path / "as_stated/metrics.json").read_text())["figures"]
+    kept = json.loads((tmp_path / "as_stated/metrics.json").read_text())["metrics"]
     assert kept == found
     for i, change in enumerate(["aggregate.flip=false", "data.module.val.limit=1", "grouping=gated"]):
         assert "expected" not in swahr(*command, change, f"output={tmp_path}/{i}").result
@@ -130,7 +139,7 @@ def test_evaluation_compares_with_what_is_expected_of_these_data_and_settings(
 
 def test_an_imagenet_backbone_starts_training_and_is_not_converted(swahr, small, tmp_path):
     file = tmp_path / "hrnet.pth"
-    network = write_published(file, IMAGENET, "swahr_coco_w32_512")
+    network = write_published(file, IMAGENET, "swahr_coco_w32_512", seed=1)
     torch.save(torch.load(file, weights_only=True) | {"classifier.bias": torch.zeros(3)}, file)
     refused = swahr("convert", f"published={file}", *SMALL_NET).error
     assert "hrnet.pth: expected a pose network, got ImageNet HRNet" in refused

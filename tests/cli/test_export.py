@@ -9,7 +9,7 @@ import pytest
 
 from swahr import Predictor
 from swahr.checkpoint import load_checkpoint
-from swahr.data import SyntheticSource
+from swahr.synthetic import SyntheticSource
 
 pytestmark = [
     pytest.mark.usefixtures("untyped"),
@@ -38,7 +38,7 @@ def exported(swahr, checkpoint, tmp_path_factory):
     return export
 
 
-def test_the_file_says_what_the_checkpoint_says(exported, checkpoint):
+def test_the_exported_description_equals_the_checkpoints(exported, checkpoint):
     inside, original = load_checkpoint(exported()), load_checkpoint(checkpoint)
     assert inside.weights == {}
     for name in ("config", "skeleton", "stamp"):
@@ -58,8 +58,8 @@ def test_poses_are_those_of_the_checkpoint(exported, checkpoint, backend):
 
 
 def test_commands_take_it_as_model_or_checkpoint(swahr, exported, tmp_path):
-    figures = swahr("evaluate", f"model={exported()}", f"output={tmp_path}/e", "pictures=0").result
-    assert "AP" in figures
+    metrics = swahr("evaluate", f"model={exported()}", f"output={tmp_path}/e", "pictures=0").result
+    assert "AP" in metrics
     source = tmp_path / "crowds"
     assert (
         swahr("render", "data.module.val.image_size=[64,80]", "count=2", "split=val", f"output={source}").code
@@ -90,7 +90,7 @@ def test_what_is_inside_cannot_be_changed_and_the_rest_can(swahr, exported, tmp_
 
 def test_where_an_export_does_not_fit(swahr, exported, checkpoint, tmp_path):
     error = swahr("show", f"checkpoint={exported()}", f"output={tmp_path}/s").error
-    assert "best.onnx: expected a .safetensors or .ckpt, to look inside the network" in error
+    assert "best.onnx: expected a .safetensors or .ckpt, for the maps of the network" in error
     error = swahr("train", "experiment=smoke", f"weights={exported()}", f"output={tmp_path}/t").error
     assert "best.onnx: expected a checkpoint with weights for PyTorch" in error
     error = swahr("evaluate", f"checkpoint={checkpoint}", "backend=openvino", f"output={tmp_path}/p").error

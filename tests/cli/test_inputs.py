@@ -4,10 +4,9 @@ from swahr.cli.inputs import expand_inputs, inputs_as_override
 
 
 def test_files_without_equals_sign_become_one_override():
-    arguments = ["model=m.safetensors", "a b.jpg", "photos/", "-m", "it's.png"]
+    arguments = ["model=m.safetensors", "a b.jpg", "photos/", "it's.png"]
     assert inputs_as_override(arguments) == [
         "model=m.safetensors",
-        "-m",
         r"inputs=['a b.jpg','photos/','it\'s.png']",
     ]
     assert inputs_as_override(["model=x"]) == ["model=x"]

@@ -1,4 +1,4 @@
-"""A skeleton that no code knows: its annotation file, or a YAML, says everything."""
+"""A custom skeleton, defined by its annotation file or by a YAML file."""
 
 import json
 
@@ -43,10 +43,10 @@ def test_a_skeleton_from_its_annotation_file_goes_through_every_command(
     assert len(swahr("show", model, f"output={tmp_path}/s").result["pictures"]) == 1
     annotations = nine_keypoint_dataset / "val.json"
     scored = swahr("score", "--annotations", annotations, "--results", tmp_path / "e/results.json").result
-    assert scored == json.loads((tmp_path / "e/metrics.json").read_text())["figures"]
+    assert scored == json.loads((tmp_path / "e/metrics.json").read_text())["metrics"]
 
 
-def test_a_skeleton_from_yaml_replaces_what_the_file_says(
+def test_a_skeleton_from_yaml_replaces_that_of_the_annotation_file(
     swahr, small, nine_keypoint_dataset, skeleton_yaml, tmp_path
 ):
     data = ["data=custom", f"data.root={nine_keypoint_dataset}", f"data.skeleton={skeleton_yaml}"]

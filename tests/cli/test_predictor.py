@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from swahr import Predictor
-from swahr.data import SyntheticSource
+from swahr.synthetic import SyntheticSource
 
 FIELDS = ("keypoints", "scores", "score", "present")
 
@@ -28,10 +28,11 @@ def test_one_image_from_a_file_or_an_array(predictor, images, tmp_path):
     assert from_array.keypoints.shape == (people, 17, 2)
     assert from_array.scores.shape == from_array.present.shape == (people, 17)
     assert from_array.score.shape == (people,)
+    assert (np.isfinite(from_array.keypoints) == from_array.present[..., None]).all()
     for given in (path, str(path)):
         found = predictor(given)
         for name in FIELDS:
-            assert np.array_equal(getattr(found, name), getattr(from_array, name))
+            assert np.array_equal(getattr(found, name), getattr(from_array, name), equal_nan=True)
 
 
 def test_a_batch_equals_one_by_one_in_the_order_given(predictor, images):
@@ -44,7 +45,7 @@ def test_a_batch_equals_one_by_one_in_the_order_given(predictor, images):
     assert predictor.predict([]) == []
 
 
-def test_nobody_keeps_its_shapes(checkpoint, images):
+def test_shapes_without_people(checkpoint, images):
     nobody = Predictor.from_checkpoint(checkpoint, overrides=["grouping.peaks.threshold=2"])(images[0])
     assert len(nobody) == 0
     assert nobody.keypoints.shape == (0, 17, 2)
@@ -53,17 +54,23 @@ def test_nobody_keeps_its_shapes(checkpoint, images):
 
 
 def test_overrides_change_settings_and_unknown_ones_are_refused(checkpoint, predictor, images):
-    changes = ["aggregate.flip=false", "decode.refine.method=quarter"]
+    changes = ["aggregate.flip=false", "decode.refine.max_offset=0.1"]
     changed = Predictor.from_checkpoint(checkpoint, overrides=changes)
-    assert not np.array_equal(changed(images[0]).keypoints, predictor(images[0]).keypoints)
-    with pytest.raises(ValueError, match=r"aggregate\.flop"):
+    before, after = predictor(images[0]), changed(images[0])
+    assert not np.array_equal(after.keypoints, before.keypoints, equal_nan=True)
+    wider = Predictor.from_checkpoint(checkpoint, overrides=["decode.refine.sigma=0.7"])  # not in the YAML
+    assert wider.pipeline.decode.refine.sigma == 0.7
+    with pytest.raises(ValueError, match=r"Aggregator has no flop; expected some of .*flip, "):
         Predictor.from_checkpoint(checkpoint, overrides=["aggregate.flop=false"])
+    with pytest.raises(ValueError, match=r"agregate"):
+        Predictor.from_checkpoint(checkpoint, overrides=["agregate.flip=false"])
 
 
 def test_bf16_stays_near_fp32(checkpoint, predictor, images):
     half = Predictor.from_checkpoint(checkpoint, precision="bf16", device="cpu")(images[0])
     assert half.keypoints.dtype == predictor(images[0]).keypoints.dtype
-    assert np.isfinite(half.keypoints).all()
+    assert half.present.any()
+    assert (np.isfinite(half.keypoints) == half.present[..., None]).all()
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8)])
@@ -74,5 +81,5 @@ def test_arrays_of_another_kind_are_refused(predictor, image):
 
 def test_a_device_that_is_not_there_is_refused(checkpoint, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ValueError, match="device 'cuda' was asked for"):
+    with pytest.raises(ValueError, match="device 'cuda' was requested"):
         Predictor.from_checkpoint(checkpoint, device="cuda")

@@ -12,11 +12,12 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
-from swahr.build import build_network_from, build_pipeline, build_training
+from swahr.build import build_network_from, build_pipeline, network_facts, skeleton_facts, target_facts
 from swahr.checkpoint import load_checkpoint
 from swahr.cli import train as command
 from swahr.cli.command import compose_config
 from swahr.cli.processes import check_devices, other_processes
+from swahr.training.build import build_training
 
 TWO = (
     "experiment=smoke", "trainer.devices=2", "trainer.max_epochs=2", "data.module.train.size=8",
@@ -114,7 +115,8 @@ def test_every_validation_image_is_seen_once_and_with_the_weights_that_are_saved
     config, one = own_run(tmp_path)
     network = build_network_from(load_checkpoint(folder / "last.ckpt")).eval()
     network = network.to(memory_format=torch.channels_last)
-    pipeline = build_pipeline(config, one.data.skeleton)
+    facts = skeleton_facts(one.data.skeleton) | target_facts(config.targets) | network_facts(network)
+    pipeline = build_pipeline(config, facts)
     images = [one.data.val[index] for index in range(3)]
     assert run.module.validation_poses.keys() == {image.image_id for image in images}
     for image in images:

@@ -85,7 +85,7 @@ def test_outline_is_masked(content: Content, write_coco: Write, kind: str, crowd
     np.testing.assert_array_equal(valid, expected)
 
 
-def test_crowd_with_keypoints_is_masked_and_not_taught(content: Content, write_coco: Write) -> None:
+def test_crowd_with_keypoints_is_masked_and_not_labelled(content: Content, write_coco: Write) -> None:
     content["annotations"][0]["iscrowd"] = 1
     labelled = CocoSource(*write_coco(content))[0]
     assert len(labelled.annotations) == 0
@@ -127,7 +127,7 @@ def test_choice_of_images(content: Content, write_coco: Write) -> None:
 
 def test_bad_choice_of_images(content: Content, write_coco: Write) -> None:
     path, images = write_coco(content)
-    with pytest.raises(ValueError, match=r"people\.json: image_ids asks for \[8\].*3 images; correct"):
+    with pytest.raises(ValueError, match=r"people\.json: image_ids contains \[8\].*3 images; correct"):
         CocoSource(path, images, image_ids=[7, 8])
     with pytest.raises(ValueError, match=r"none of 3 images has at least min_people=5 .*; lower"):
         CocoSource(path, images, min_people=5)
@@ -218,9 +218,9 @@ def test_real_images(shared_data: Path, file: str) -> None:
     assert len(source) == count
     assert source.skeleton is (CROWDPOSE if "crowdpose" in file else COCO)
     entries = source.ground_truth()["annotations"]
-    taught = sum(any(entry["keypoints"][2::3]) and not entry["iscrowd"] for entry in entries)
+    labelled_count = sum(any(entry["keypoints"][2::3]) and not entry["iscrowd"] for entry in entries)
     images = [source[index] for index in range(count)]
-    assert sum(len(labelled.annotations) for labelled in images) == taught
+    assert sum(len(labelled.annotations) for labelled in images) == labelled_count
     for labelled in images:
         assert labelled.image.shape[:2] == labelled.valid.shape
         people = labelled.annotations
@@ -228,7 +228,7 @@ def test_real_images(shared_data: Path, file: str) -> None:
         assert (inside >= 0).all()
         assert (inside <= np.array(labelled.valid.shape[::-1])).all()
     if "val2017" in file:
-        assert (len(entries), taught) == (374, 228)
+        assert (len(entries), labelled_count) == (374, 228)
         assert any(not labelled.valid.all() for labelled in images)
 
 

@@ -1,4 +1,4 @@
-"""A bad annotation file is refused with a message that says where, what and how to mend it."""
+"""A bad annotation file is refused with a message that names the error, its location and a remedy."""
 
 import gzip
 import json
@@ -135,7 +135,7 @@ def test_results_file_is_not_annotations(tmp_path: Path) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"none\.json: expected an annotation file.*check the data root"
+        FileNotFoundError, match=r"none\.json: expected a COCO-format annotation file.*check the data root"
     ):
         CocoSource(tmp_path / "none.json", tmp_path)
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from swahr.data import CocoSource, PoseDataModule, RandomAffine, Source
+from swahr.data import CocoSource, RandomAffine, Source
+from swahr.data.datamodule import PoseDataModule
 from swahr.skeleton import COCO
 from swahr.structures import Batch, LabelledImage
 
@@ -155,8 +156,8 @@ def test_resumed_run_sees_what_an_uninterrupted_one_sees(
     assert broken.seen + resumed == whole
 
 
-def test_going_on_with_other_shares_is_said(make_module: Callable[..., PoseDataModule]) -> None:
+def test_resuming_with_another_batch_size_warns(make_module: Callable[..., PoseDataModule]) -> None:
     stopped = make_module().state_dict()
     make_module().load_state_dict(stopped)
-    with pytest.warns(UserWarning, match="some images may come twice"):
+    with pytest.warns(UserWarning, match="some images may be repeated"):
         make_module(batch_size=2).load_state_dict(stopped)

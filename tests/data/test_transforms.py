@@ -160,7 +160,7 @@ def test_convention_keypoints_outside_are_absent_and_people_without_any_are_drop
 def test_ranges_are_used_up_and_not_exceeded() -> None:
     augmentation = RandomAffine(input_size=200)
     rng = _rng()
-    drawn = [augmentation._draw((400, 600), rng) for _ in range(2000)]
+    drawn = [augmentation._sample((400, 600), rng) for _ in range(2000)]
     window = np.array([400 / (200 / affine.length_ratio) for affine in drawn])  # 1 / scaling
     assert 1 / window.max() == pytest.approx(0.75, abs=0.01)
     assert 1 / window.min() == pytest.approx(1.5, abs=0.01)
@@ -180,7 +180,7 @@ def test_ranges_are_used_up_and_not_exceeded() -> None:
     [
         ({"input_size": 0}, "positive input_size"),
         ({"scaling": (1.5, 0.75)}, r"\(1.5, 0.75\)"),
-        ({"scaling": (1.0,)}, "least, largest"),
+        ({"scaling": (1.0,)}, "minimum, maximum"),
         ({"flip": 1.5}, "probability in"),
         ({"rotation": -1.0}, "rotation and translation >= 0"),
     ],

@@ -2,15 +2,15 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from reference.targets import perfect_maps
 
-from swahr.decode import Decoder, KeypointRecovery, SubpixelRefiner
+from swahr.decode import Dark, Decoder, KeypointRecovery, QuarterOffset
 from swahr.geometry import Affine
-from swahr.grouping import AssociativeEmbedding, PeakExtractor
+from swahr.grouping import GatedGrouping, OfficialGrouping, PeakExtractor
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
 from swahr.structures import DenseMaps
 
@@ -19,22 +19,20 @@ CASES += ["spurious", "missing", "close_tags", "close_tags_t1", "close_tags_nova
 CASES += ["equal_tags", "borders", "crowd14_p5", "crowd14_p15_close", "nms3", "plateau"]
 
 
-def decoder(
-    skeleton: Skeleton = COCO, *, rule: str = "gated", method: str = "dark", recover: bool = True
-) -> Decoder:
+def decoder(skeleton: Skeleton = COCO, *, recover: bool = True) -> Decoder:
     return Decoder(
         skeleton,
         extract_peaks=PeakExtractor(max_people=40),
-        group=AssociativeEmbedding(skeleton.grouping_indices, rule=rule),
-        refine=SubpixelRefiner(method=method),
-        recover=KeypointRecovery(enabled=recover),
+        group=GatedGrouping(skeleton.grouping_indices),
+        refine=Dark(),
+        recover=KeypointRecovery() if recover else None,
     )
 
 
 def maps_of(heatmaps: np.ndarray, tags: np.ndarray, *frames: Affine) -> DenseMaps:
     """Dense maps of a batch (b k h w), (b k h w t)."""
     frames = frames or (Affine.identity(),) * len(heatmaps)
-    return DenseMaps(torch.from_numpy(heatmaps), torch.from_numpy(tags), None, frames)
+    return DenseMaps({"heatmaps": torch.from_numpy(heatmaps), "tags": torch.from_numpy(tags)}, frames)
 
 
 def test_no_golden_case_is_left_out(golden_json):
@@ -48,9 +46,8 @@ def test_golden_poses_of_the_official_decoding(golden_arrays, golden_json, case:
     golden, about = golden_arrays("d_group.npz"), golden_json("d_group.json")[case]
     options = about["test_overrides"]
     tied = solver == "scipy" and not about["same_as_munkres114"]["scipy"]
-    group = AssociativeEmbedding(
+    group = OfficialGrouping(
         about["joint_order"],
-        rule="official",
         solver=solver,
         use_score=options.get("USE_DETECTION_VAL", True),
         stop_when_full=options.get("IGNORE_TOO_MUCH", False),
@@ -61,8 +58,8 @@ def test_golden_poses_of_the_official_decoding(golden_arrays, golden_json, case:
             CROWDPOSE if about["num_joints"] == 14 else COCO,
             extract_peaks=PeakExtractor(window=options.get("NMS_KERNEL", 5), plateaus="all"),
             group=group,
-            refine=SubpixelRefiner(method="quarter"),
-            recover=KeypointRecovery(enabled=recover),
+            refine=QuarterOffset(),
+            recover=KeypointRecovery() if recover else None,
         )
         (poses,) = decode(maps)
         expected = golden[f"{case}/{stage}"]
@@ -79,14 +76,14 @@ def test_golden_poses_of_the_official_decoding(golden_arrays, golden_json, case:
         np.testing.assert_allclose(poses.score, scores, rtol=0, atol=1e-6)
 
 
-def drawn(decode_reference: ModuleType, seed: int, people: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(seed: int, people: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """People at random places, far enough from each other, and their maps."""
     rng = np.random.default_rng(seed)
     cells = rng.permutation(16)[:people]
     centres = np.stack([cells % 4, cells // 4], axis=1) * 24 + 12
     keypoints = centres[:, None] + rng.uniform(-3, 3, (people, 17, 2))
     present = np.ones((people, 17), dtype=bool)
-    return keypoints, *decode_reference.draw_people(keypoints, present, (96, 96))
+    return keypoints, *perfect_maps(keypoints, present, (96, 96))
 
 
 def sorted_poses(keypoints: np.ndarray) -> np.ndarray:
@@ -94,15 +91,15 @@ def sorted_poses(keypoints: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("people", [1, 5, 16])
-def test_perfect_maps_decode_to_the_people_they_were_drawn_from(decode_reference, people: int):
-    keypoints, heatmaps, tags = drawn(decode_reference, people, people)
+def test_perfect_maps_decode_to_the_people_they_were_drawn_from(people: int):
+    keypoints, heatmaps, tags = drawn(people, people)
     (poses,) = decoder()(maps_of(heatmaps[None], tags[None]))
     assert poses.present.all()
     np.testing.assert_allclose(sorted_poses(poses.keypoints), sorted_poses(keypoints), rtol=0, atol=0.02)
     assert poses.score == pytest.approx(poses.scores.mean(axis=1))
 
 
-def test_real_people_survive_encoding_and_decoding(decode_reference, shared_data: Path):
+def test_real_people_survive_encoding_and_decoding(shared_data: Path):
     """Every annotated keypoint that no other person's hides comes back within 0.05 map pixels."""
     file = shared_data / "coco" / "annotations" / "person_keypoints_val2017.json"
     annotations = json.loads(file.read_text())["annotations"]
@@ -115,7 +112,7 @@ def test_real_people_survive_encoding_and_decoding(decode_reference, shared_data
         raw = raw.reshape(-1, 17, 3).astype(np.float64)
         map_from_image, size = Affine.scaling(0.4), (256, 256)
         keypoints, present = map_from_image.apply(raw[..., :2] + 0.5), raw[..., 2] > 0
-        heatmaps, tags = decode_reference.draw_people(keypoints, present, size)
+        heatmaps, tags = perfect_maps(keypoints, present, size)
         (poses,) = decoder(recover=False)(maps_of(heatmaps[None], tags[None], map_from_image))
         found = map_from_image.apply(poses.keypoints)
         for person, k in zip(*np.nonzero(present), strict=True):
@@ -128,15 +125,15 @@ def test_real_people_survive_encoding_and_decoding(decode_reference, shared_data
     assert checked > 100
 
 
-def test_convention_poses_are_in_the_image_frame(decode_reference):
-    keypoints, heatmaps, tags = drawn(decode_reference, 3, 1)
+def test_convention_poses_are_in_the_image_frame():
+    keypoints, heatmaps, tags = drawn(3, 1)
     map_from_image = Affine.scaling(0.5) @ Affine.translation(-10.0, 4.0)
     (poses,) = decoder()(maps_of(heatmaps[None], tags[None], map_from_image))
     np.testing.assert_allclose(poses.keypoints, keypoints * 2 + [10.0, -4.0], rtol=0, atol=0.04)
 
 
-def test_a_batch_gives_what_its_images_give_alone(decode_reference):
-    scenes = [drawn(decode_reference, seed, people)[1:] for seed, people in ((0, 3), (1, 1), (2, 7))]
+def test_a_batch_gives_what_its_images_give_alone():
+    scenes = [drawn(seed, people)[1:] for seed, people in ((0, 3), (1, 1), (2, 7))]
     heatmaps, tags = (np.stack(parts) for parts in zip(*scenes, strict=True))
     heatmaps[1] = 0  # an image without people in between
     together = decoder()(maps_of(heatmaps, tags))
@@ -147,7 +144,7 @@ def test_a_batch_gives_what_its_images_give_alone(decode_reference):
     assert [len(poses) for poses in together] == [3, 0, 7]
 
 
-def test_nobody_has_shapes_too():
+def test_shapes_without_people():
     (poses,) = decoder()(
         maps_of(np.zeros((1, 17, 32, 32), np.float32), np.zeros((1, 17, 32, 32, 2), np.float32))
     )
@@ -156,8 +153,8 @@ def test_nobody_has_shapes_too():
     assert poses.score.shape == (0,)
 
 
-def test_a_missing_keypoint_is_nan_and_lowers_the_score_before_recovery(decode_reference):
-    _, heatmaps, tags = drawn(decode_reference, 0, 1)
+def test_a_missing_keypoint_is_nan_and_lowers_the_score_before_recovery():
+    _, heatmaps, tags = drawn(0, 1)
     heatmaps[5] *= 0.05  # below the threshold of peaks, above that of recovery
     maps = maps_of(heatmaps[None], tags[None])
     (raw,) = decoder(recover=False)(maps)
@@ -175,9 +172,9 @@ def test_maps_of_another_skeleton():
         decoder()(maps_of(np.zeros((1, 14, 8, 8), np.float32), np.zeros((1, 14, 8, 8, 1), np.float32)))
 
 
-def test_only_peaks_leave_the_device(decode_reference, monkeypatch: pytest.MonkeyPatch):
+def test_only_peaks_leave_the_device(monkeypatch: pytest.MonkeyPatch):
     """What goes to the CPU is peaks and offsets, however many people there are; maps stay where they are."""
-    _, heatmaps, tags = drawn(decode_reference, 1, 16)
+    _, heatmaps, tags = drawn(1, 16)
     heatmaps[3] = 0  # so that there is something to recover
     moved = []
     to_cpu = torch.Tensor.cpu

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.recovery import best_pixel
 
 from swahr.decode import KeypointRecovery, recover
 from swahr.decode.recover import best_of_all
-from swahr.decode.search import best_places
-from swahr.structures import Groups
+from swahr.kernels.recovery import best_pixels
+from swahr.structures import Groups, ImageMaps
 
 
 def nobody_but(tag: float, keypoints: int = 2) -> Groups:
@@ -26,7 +27,11 @@ def nobody_but(tag: float, keypoints: int = 2) -> Groups:
     return groups
 
 
-def two_places() -> tuple[torch.Tensor, torch.Tensor]:
+def maps_of(heatmaps: torch.Tensor, tags: torch.Tensor) -> ImageMaps:
+    return ImageMaps({"heatmaps": heatmaps, "tags": tags})
+
+
+def two_pixels() -> tuple[torch.Tensor, torch.Tensor]:
     """Keypoint 1 is hot at pixel (x, y) = (2, 3) with tag 0, and less so at (8, 9) with tag 5."""
     heatmaps, tags = torch.zeros(2, 12, 14), torch.full((2, 12, 14, 1), 20.0)
     heatmaps[1, 3, 2], tags[1, 3, 2, 0] = 0.8, 0.0
@@ -38,8 +43,8 @@ def two_places() -> tuple[torch.Tensor, torch.Tensor]:
     ("tag", "position", "score"),
     [(0.2, (2.25, 3.25), 0.8), (5.4, (8.75, 9.25), 0.3), (4.6, (8.75, 9.25), 0.3)],
 )
-def test_the_tag_decides_between_places(tag: float, position: tuple[float, float], score: float):
-    groups = KeypointRecovery()(nobody_but(tag), *two_places())
+def test_the_tag_decides_between_pixels(tag: float, position: tuple[float, float], score: float):
+    groups = KeypointRecovery()(nobody_but(tag), maps_of(*two_pixels()))
     assert groups.present.all()
     assert groups.positions[0, 1].tolist() == list(position)
     assert groups.scores[0, 1] == pytest.approx(score)
@@ -47,20 +52,15 @@ def test_the_tag_decides_between_places(tag: float, position: tuple[float, float
 
 def test_found_keypoints_stay_and_the_input_is_not_written_to():
     before = nobody_but(0.0)
-    after = KeypointRecovery()(before, *two_places())
+    after = KeypointRecovery()(before, maps_of(*two_pixels()))
     assert after.positions[0, 0].tolist() == [4.25, 4.75]
     assert not before.present[0, 1]
 
 
 def test_no_heat_no_keypoint():
-    heatmaps, tags = two_places()
-    assert not KeypointRecovery()(nobody_but(0.0), -heatmaps.abs(), tags).present[0, 1]
-    assert not KeypointRecovery(threshold=0.85)(nobody_but(0.0), heatmaps, tags).present[0, 1]
-
-
-def test_switched_off():
-    groups = nobody_but(0.0)
-    assert KeypointRecovery(enabled=False)(groups, *two_places()) is groups
+    heatmaps, tags = two_pixels()
+    assert not KeypointRecovery()(nobody_but(0.0), maps_of(-heatmaps.abs(), tags)).present[0, 1]
+    assert not KeypointRecovery(threshold=0.85)(nobody_but(0.0), maps_of(heatmaps, tags)).present[0, 1]
 
 
 def random_maps(rng: np.random.Generator, *size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,7 +70,7 @@ def random_maps(rng: np.random.Generator, *size: int) -> tuple[torch.Tensor, tor
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**31))
-def test_equals_the_slow_reference(decode_reference, seed: int):
+def test_equals_the_slow_reference(seed: int):
     rng = np.random.default_rng(seed)
     heatmaps, tags = random_maps(rng, 3, 8, 9)
     people = rng.normal(0, 2, (4, 2)).astype(np.float32).astype(np.float64)
@@ -79,15 +79,15 @@ def test_equals_the_slow_reference(decode_reference, seed: int):
         nobody_but(0.0, 3),
         positions=np.zeros((4, 3, 2)), scores=np.zeros((4, 3)), present=~missing, tag=people,
     )  # fmt: skip
-    found = KeypointRecovery()(groups, heatmaps, tags)
+    found = KeypointRecovery()(groups, maps_of(heatmaps, tags))
     for person, keypoint in zip(*np.nonzero(missing), strict=True):
-        x, y = decode_reference.best_place(heatmaps[keypoint].numpy(), tags[keypoint].numpy(), people[person])
+        x, y = best_pixel(heatmaps[keypoint].numpy(), tags[keypoint].numpy(), people[person])
         assert np.floor(found.positions[person, keypoint]).tolist() == [x, y]
         assert found.scores[person, keypoint] == heatmaps[keypoint, y, x]
 
 
 def search_of_tiles(*inputs: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(best_places(*(part.contiguous().numpy() for part in inputs)))
+    return torch.from_numpy(best_pixels(*(part.contiguous().numpy() for part in inputs)))
 
 
 SEARCHES = pytest.mark.parametrize("search", [search_of_tiles, best_of_all])
@@ -101,7 +101,7 @@ SEARCHES = pytest.mark.parametrize("search", [search_of_tiles, best_of_all])
     st.sampled_from([(45, 70), (3, 5), (8, 160)]),
     st.sampled_from([1, 3]),
 )
-def test_what_is_passed_over_could_not_be_best_ties_included(
+def test_skipped_tiles_do_not_contain_the_best_pixel_even_with_ties(
     search, seed: int, coarse: bool, size: tuple[int, int], dimensions: int
 ):
     rng = np.random.default_rng(seed)
@@ -135,27 +135,27 @@ def test_both_searches_agree_where_maps_are_large_and_taken_in_parts(monkeypatch
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_views_and_other_precisions(dtype: torch.dtype):
-    heatmaps, tags = (maps.to(dtype) for maps in two_places())
+    heatmaps, tags = (maps.to(dtype) for maps in two_pixels())
     turned = heatmaps.mT.contiguous().mT, tags.transpose(1, 2).contiguous().transpose(1, 2)
-    (position,) = KeypointRecovery()(nobody_but(5.4), *turned).positions[:, 1].tolist()
+    (position,) = KeypointRecovery()(nobody_but(5.4), maps_of(*turned)).positions[:, 1].tolist()
     assert position == [8.75, 9.25]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_what_is_not_a_number_does_no_harm(value: float, everywhere: bool):
+def test_nan_and_inf_in_maps_do_no_harm(value: float, everywhere: bool):
     for hurt in range(2):
         maps = random_maps(np.random.default_rng(0), 2, 20, 30)
         maps[hurt].view(-1)[slice(None) if everywhere else slice(100, None, 7)] = value
-        places = search_of_tiles(*maps, torch.tensor([0, 1, 1]), torch.zeros(3, 2))
-        assert ((places >= 0) & (places < 600)).all()
+        pixels = search_of_tiles(*maps, torch.tensor([0, 1, 1]), torch.zeros(3, 2))
+        assert ((pixels >= 0) & (pixels < 600)).all()
 
 
 @pytest.mark.parametrize(
     "wrong", ["fewer tags", "smaller tags", "more components", "fewer heatmaps", "no pixels"]
 )
 def test_maps_that_do_not_belong_together_are_refused(untyped, wrong: str):
-    heatmaps, tags = two_places()
+    heatmaps, tags = two_pixels()
     maps = {
         "fewer tags": (heatmaps, tags[:1]),
         "smaller tags": (heatmaps, tags[:, :5]),
@@ -164,7 +164,7 @@ def test_maps_that_do_not_belong_together_are_refused(untyped, wrong: str):
         "no pixels": (heatmaps[:, :0], tags[:, :0]),
     }
     with pytest.raises(ValueError, match="pass the maps that the groups were found on"):
-        KeypointRecovery()(nobody_but(0.0), *maps[wrong])
+        KeypointRecovery()(nobody_but(0.0), maps_of(*maps[wrong]))
 
 
 def test_of_equals_the_first_counts_whichever_tile_is_visited_first():

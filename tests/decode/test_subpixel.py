@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.subpixel import dark, modulated
 
-from swahr.decode import SubpixelRefiner, quarter_offset, taylor_offset
-from swahr.decode.subpixel import log_modulated_patches
-from swahr.structures import Groups
+from swahr.decode import Dark, DarkWithScaleMap, PixelCentre, QuarterOffset, SubpixelMethod
+from swahr.decode.subpixel import log_modulated_patches, quarter_offset, taylor_offset
+from swahr.structures import Groups, ImageMaps
 
 
 def gaussian(x: float, y: float, h: int = 40, w: int = 48, sigma: float = 2.0) -> torch.Tensor:
@@ -30,9 +31,12 @@ def group_at(*cells: tuple[int, int]) -> Groups:
     )
 
 
-def refined(method: str, heatmap: torch.Tensor, x: int, y: int, **settings) -> list[float]:
-    refine = SubpixelRefiner(method=method, **settings)
-    return refine(group_at((x, y)), heatmap[None], None).positions[0, 0].tolist()
+def maps_of(heatmaps: torch.Tensor, **others: torch.Tensor) -> ImageMaps:
+    return ImageMaps({"heatmaps": heatmaps, **others})
+
+
+def refined(refine: SubpixelMethod, heatmap: torch.Tensor, x: int, y: int) -> list[float]:
+    return refine(group_at((x, y)), maps_of(heatmap[None])).positions[0, 0].tolist()
 
 
 def test_quarter_offset_by_hand():
@@ -58,19 +62,20 @@ def test_quarter_offset_at_the_border_compares_with_the_peak_itself():
 @settings(deadline=None, max_examples=60)
 @given(st.floats(12, 30), st.floats(12, 30))
 def test_dark_finds_the_centre_of_a_gaussian(x: float, y: float):
-    found = refined("dark", gaussian(x, y), int(x), int(y))
+    found = refined(Dark(), gaussian(x, y), int(x), int(y))
     assert found == pytest.approx([x, y], abs=2e-3)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from([(7, 1.5), (11, 2.0)]))
-def test_dark_equals_the_slow_reference(decode_reference, seed: int, kernel: tuple[int, float]):
+def test_dark_equals_the_slow_reference(seed: int, kernel: tuple[int, float]):
     generator = torch.Generator().manual_seed(seed)
     heatmap = gaussian(20.3, 18.8) + 0.05 * torch.rand(40, 48, generator=generator)
     y, x = divmod(int(heatmap.argmax()), 48)
     size, sigma = kernel
-    expected = decode_reference.dark_position(heatmap.numpy(), x, y, size, sigma) + 0.5
-    found = refined("dark", heatmap, x, y, kernel_size=size, sigma=sigma, max_offset=9.0)
+    offset = dark(modulated(heatmap.numpy(), kernel_size=size, sigma=sigma), x, y)
+    expected = np.array([x, y]) + 0.5 + offset
+    found = refined(Dark(kernel_size=size, sigma=sigma, max_offset=9.0), heatmap, x, y)
     assert found == pytest.approx(expected.tolist(), abs=1e-4)
 
 
@@ -92,8 +97,8 @@ def test_golden_dark(golden_arrays, case: str):
     official = golden[f"{case}/refined"].reshape(-1, 2)
     np.testing.assert_allclose(found, official, rtol=0, atol=1e-4)
     # The refiner is the same, but for the border, where the published code leaves the pixel's centre.
-    refine = SubpixelRefiner(sigma=sigmas[0].item(), kernel_size=kernel_size, max_offset=9.0)
-    moved = refine(group_at(*zip(x, y, strict=True)), heatmaps, None).positions[0] - 0.5
+    refine = Dark(sigma=sigmas[0].item(), kernel_size=kernel_size, max_offset=9.0)
+    moved = refine(group_at(*zip(x, y, strict=True)), maps_of(heatmaps)).positions[0] - 0.5
     np.testing.assert_allclose(moved[inside], official[inside], rtol=0, atol=1e-4)
     border = np.column_stack([x, y]) + quarter_offset(heatmaps, index).numpy()
     np.testing.assert_array_equal(moved[~inside], border[~inside])
@@ -107,10 +112,10 @@ def test_a_constant_map_has_no_offset_and_no_maximum():
 
 def test_both_ways_of_rescaling_agree_on_a_clean_peak_but_not_on_a_pedestal():
     clean = gaussian(20.3, 18.8)
-    maximum, spread = (refined("dark", clean, 20, 18, rescale=rescale) for rescale in ("maximum", "range"))
+    maximum, spread = (refined(Dark(rescale=rescale), clean, 20, 18) for rescale in ("maximum", "range"))
     assert maximum == pytest.approx(spread, abs=1e-4)
     pedestal = clean + 0.3
-    maximum, spread = (refined("dark", pedestal, 20, 18, rescale=rescale) for rescale in ("maximum", "range"))
+    maximum, spread = (refined(Dark(rescale=rescale), pedestal, 20, 18) for rescale in ("maximum", "range"))
     assert spread == pytest.approx([20.3, 18.8], abs=0.02)
     assert maximum != pytest.approx(spread, abs=1e-3)
 
@@ -126,24 +131,24 @@ def test_range_rescaling_is_the_formula_of_the_paper(x: float, y: float, pedesta
     cell_y, cell_x = int(y), int(x)
     patch = torch.from_numpy(log_heat[cell_y - 2 : cell_y + 3, cell_x - 2 : cell_x + 3])[None]
     expected = taylor_offset(patch)[0][0] + torch.tensor([cell_x + 0.5, cell_y + 0.5])
-    assert refined("dark", heatmap, cell_x, cell_y, rescale="range") == pytest.approx(
+    assert refined(Dark(rescale="range"), heatmap, cell_x, cell_y) == pytest.approx(
         expected.tolist(), abs=5e-3
     )
 
 
 def test_dark_falls_back_to_the_quarter_offset_at_the_border():
     heatmap = gaussian(1.6, 20.4)
-    assert refined("dark", heatmap, 1, 20) == refined("quarter", heatmap, 1, 20)
-    assert refined("dark", gaussian(2.6, 20.4), 2, 20) != refined("quarter", gaussian(2.6, 20.4), 2, 20)
+    assert refined(Dark(), heatmap, 1, 20) == refined(QuarterOffset(), heatmap, 1, 20)
+    assert refined(Dark(), gaussian(2.6, 20.4), 2, 20) != refined(QuarterOffset(), gaussian(2.6, 20.4), 2, 20)
 
 
 def test_dark_falls_back_to_the_quarter_offset_where_the_fit_is_no_maximum():
     heatmap = torch.full((30, 30), 0.5)
-    assert refined("dark", heatmap, 15, 15) == refined("quarter", heatmap, 15, 15)
+    assert refined(Dark(), heatmap, 15, 15) == refined(QuarterOffset(), heatmap, 15, 15)
 
 
 def test_the_offset_of_dark_is_limited():
-    x, y = refined("dark", gaussian(20.5, 18.5), 17, 18, max_offset=1.0)
+    x, y = refined(Dark(max_offset=1.0), gaussian(20.5, 18.5), 17, 18)
     assert x == 18.5
     assert y == pytest.approx(18.5, abs=1e-3)
 
@@ -151,40 +156,42 @@ def test_the_offset_of_dark_is_limited():
 def test_another_person_far_away_changes_nothing():
     alone = gaussian(12.3, 14.8)
     both = torch.maximum(alone, 3 * gaussian(36.0, 30.0))
-    assert refined("dark", both, 12, 14) == pytest.approx(refined("dark", alone, 12, 14), abs=1e-4)
+    assert refined(Dark(), both, 12, 14) == pytest.approx(refined(Dark(), alone, 12, 14), abs=1e-4)
 
 
 def test_the_kernel_follows_the_scale_map():
     """A narrow target (scale map 3: half the width) modulated with its own width, as 0 is with sigma."""
-    heatmaps, scale_maps = gaussian(20.3, 18.8)[None], torch.full((1, 40, 48), 3.0)
+    heatmaps = gaussian(20.3, 18.8)[None]
     groups = group_at((20, 18))
-    adapted = SubpixelRefiner(method="dark_scale_map", sigma=2.0)(groups, heatmaps, scale_maps)
-    narrow = SubpixelRefiner(method="dark", sigma=1.0)(groups, heatmaps, None)
-    assert adapted.positions.tolist() == narrow.positions.tolist()
-    plain = SubpixelRefiner(method="dark_scale_map")(groups, heatmaps, torch.zeros(1, 40, 48))
-    assert plain.positions.tolist() == SubpixelRefiner()(groups, heatmaps, None).positions.tolist()
-    widest = SubpixelRefiner(method="dark_scale_map")(groups, heatmaps, torch.full((1, 40, 48), -2.0))
-    assert widest.positions.tolist() == SubpixelRefiner(sigma=4.0)(groups, heatmaps, None).positions.tolist()
+    plain = maps_of(heatmaps)
+
+    def adapted(value: float) -> list:
+        maps = maps_of(heatmaps, scale_maps=torch.full((1, 40, 48), value))
+        return DarkWithScaleMap(sigma=2.0)(groups, maps).positions.tolist()
+
+    assert adapted(3.0) == Dark(sigma=1.0)(groups, plain).positions.tolist()
+    assert adapted(0.0) == Dark()(groups, plain).positions.tolist()
+    assert adapted(-2.0) == Dark(sigma=4.0)(groups, plain).positions.tolist()
 
 
 def test_without_scale_maps_the_error_says_what_to_do():
-    with pytest.raises(ValueError, match="set method to 'dark'"):
-        SubpixelRefiner(method="dark_scale_map")(group_at((20, 18)), gaussian(20, 18)[None], None)
+    with pytest.raises(ValueError, match="or use decode=dark"):
+        DarkWithScaleMap()(group_at((20, 18)), maps_of(gaussian(20, 18)[None]))
 
 
-def test_none_and_missing_keypoints_stay_where_they_are():
+def test_missing_keypoints_stay_where_they_are_and_the_input_is_not_written_to():
     groups = group_at((20, 18), (3, 4))
     groups.present[0, 1] = False
-    heatmaps = torch.stack([gaussian(20.3, 18.8)] * 2)
-    assert SubpixelRefiner(method="none")(groups, heatmaps, None) is groups
-    moved = SubpixelRefiner(method="quarter")(groups, heatmaps, None)
+    maps = maps_of(torch.stack([gaussian(20.3, 18.8)] * 2))
+    assert PixelCentre()(groups, maps).positions.tolist() == groups.positions.tolist()
+    moved = QuarterOffset()(groups, maps)
     assert moved.positions[0].tolist() == [[20.25, 18.75], [3.5, 4.5]]
     assert groups.positions[0, 0].tolist() == [20.5, 18.5]
 
 
-def test_nobody():
+def test_without_people():
     groups = Groups(np.zeros((0, 1, 2)), np.zeros((0, 1)), np.zeros((0, 1), dtype=bool), np.zeros((0, 1)))
-    assert len(SubpixelRefiner()(groups, gaussian(20, 18)[None], None)) == 0
+    assert len(Dark()(groups, maps_of(gaussian(20, 18)[None]))) == 0
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,6 @@ def test_nobody():
         ({"max_offset": 0.0}, "positive"),
     ],
 )
-def test_bad_settings_of_the_refiner(values: dict, message: str):
+def test_bad_settings_of_dark(values: dict, message: str):
     with pytest.raises(ValueError, match=message):
-        SubpixelRefiner(**values)
+        Dark(**values)

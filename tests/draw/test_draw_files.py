@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from swahr.draw import contact_sheet, draw_curves, write_image
-from swahr.draw.curves import read_metrics
+from swahr.draw.curves import draw_curves, read_metrics
+from swahr.draw.page import contact_sheet
+from swahr.images import write_image
 
 METRICS = """epoch,step,train/loss,train/heatmap_4,train/push,val/AP,val/AR,lr
 0,4,2.0,1.5,0.0,,,0.1
@@ -77,7 +78,7 @@ def test_curves_are_drawn_into_the_folder(tmp_path: Path) -> None:
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
 
 
-def test_figures_of_which_there_are_no_people_are_left_out(tmp_path: Path) -> None:
+def test_metrics_without_people_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,val/AP,val/APM\n0,0.5,-1.0\n1,0.6,-1.0\n")
     with_medium = draw_curves(tmp_path / "metrics.csv", tmp_path / "a")[0].read_bytes()
     (tmp_path / "metrics.csv").write_text("step,val/AP\n0,0.5\n1,0.6\n")

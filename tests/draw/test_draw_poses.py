@@ -107,7 +107,7 @@ def test_thresholds_leave_out_keypoints_and_people() -> None:
     assert not changed(draw_poses(grey(), poses, threshold=0.95)).any()
 
 
-def test_what_recovery_made_up_is_not_drawn_unless_asked_for() -> None:
+def test_keypoints_with_low_scores_are_not_drawn_by_default() -> None:
     points = spread_out(CHAIN, people=2)
     poses = poses_of(points, CHAIN, np.array([[0.9, 0.9, 0.05], [0.09, 0.09, 0.09]]))
     usual, everything = draw_poses(grey(), poses), draw_poses(grey(), poses, threshold=0, person_threshold=0)

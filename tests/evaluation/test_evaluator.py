@@ -1,4 +1,4 @@
-"""The figures of COCO's and CrowdPose's protocols."""
+"""The metrics of COCO's and CrowdPose's protocols."""
 
 import copy
 import gzip
@@ -84,7 +84,7 @@ def result(annotation: dict[str, Any], score: float = 0.9, shift: float = 0.0) -
         *("val2017sub_mild", "val2017sub_hard", "xtcoco_example_coco", "cocoapi_fake100"),
     ],
 )
-def test_golden_coco_figures(golden_dir: Path, name: str, backend: str):
+def test_golden_coco_metrics(golden_dir: Path, name: str, backend: str):
     golden = read(golden_dir / "h_eval_stats.json")["coco"][name]
     truth_file = golden_dir / golden["gt"]
     if name.startswith("val2017"):
@@ -93,46 +93,46 @@ def test_golden_coco_figures(golden_dir: Path, name: str, backend: str):
         results = read(truth_file.with_name(SHIPPED[name]))
     else:
         results = read(golden_dir / "h_coco_dets.json")[name]
-    figures = Evaluator("coco", backend)(read(truth_file), results, COCO)
-    assert list(figures) == COCO_NAMES
-    assert list(figures.values()) == pytest.approx(golden["pycocotools"], abs=1e-6)
+    metrics = Evaluator("coco", backend)(read(truth_file), results, COCO)
+    assert list(metrics) == COCO_NAMES
+    assert list(metrics.values()) == pytest.approx(golden["pycocotools"], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["crowd_mild", "crowd_zero_score_kpts", "example_crowdpose"])
-def test_golden_crowdpose_figures(golden_dir: Path, shared_data: Path, name: str):
+def test_golden_crowdpose_metrics(golden_dir: Path, shared_data: Path, name: str):
     if name in SHIPPED:
         truth_file = shared_data / "results" / "fce_example_crowdpose_val.json"
         results = read(truth_file.with_name(SHIPPED[name]))
     else:
         truth_file = shared_data / "crowdpose" / "json" / "crowdpose_val.json.gz"
         results = stored_results(golden_dir / "h_crowdpose_dets.npz", name)
-    figures = Evaluator("crowdpose")(read(truth_file), results, CROWDPOSE)
+    metrics = Evaluator("crowdpose")(read(truth_file), results, CROWDPOSE)
     golden = read(golden_dir / "h_eval_stats.json")["crowdpose"][name]
-    assert list(figures) == CROWDPOSE_NAMES
-    assert list(figures.values()) == pytest.approx(golden["crowdposetools"], abs=1e-6)
+    assert list(metrics) == CROWDPOSE_NAMES
+    assert list(metrics.values()) == pytest.approx(golden["crowdposetools"], abs=1e-6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_published_figures_of_cocoapi(shared_data: Path, backend: str):
+def test_published_metrics_of_cocoapi(shared_data: Path, backend: str):
     folder = shared_data / "results"
-    figures = Evaluator("coco", backend)(
+    metrics = Evaluator("coco", backend)(
         read(folder / "person_keypoints_val2014_first100.json"),
         read(folder / "person_keypoints_val2014_fakekeypoints100_results.json"),
         COCO,
     )
     published = [0.372, 0.636, 0.348, 0.384, 0.386, 0.514, 0.734, 0.504, 0.508, 0.522]
-    assert [round(value, 3) for value in figures.values()] == published
+    assert [round(value, 3) for value in metrics.values()] == published
 
 
-def test_published_figures_of_four_crowdpose_images(shared_data: Path):
+def test_published_metrics_of_four_crowdpose_images(shared_data: Path):
     folder = shared_data / "results"
-    figures = Evaluator("crowdpose")(
+    metrics = Evaluator("crowdpose")(
         read(folder / "fce_example_crowdpose_val.json"),
         read(folder / "fce_example_crowdpose_preds.json"),
         CROWDPOSE,
     )
     published = [0.7877, 0.9881, 0.7314, 0.8222, 1.0, 0.7778, 1.0, 0.9802, 0.4116]
-    assert [round(value, 4) for value in figures.values()] == published
+    assert [round(value, 4) for value in metrics.values()] == published
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -142,11 +142,11 @@ def test_oks_by_hand(backend: str):
     annotation = person(0, 100, 100, keypoints=1)
     oks = 0.77
     distance = np.sqrt(-2 * annotation["area"] * 0.2**2 * np.log(oks)) / np.sqrt(2)
-    figures = Evaluator("coco", backend)(
+    metrics = Evaluator("coco", backend)(
         truth(annotation, keypoints=1), [result(annotation, shift=distance)], skeleton
     )
-    assert figures["AP50"] == figures["AP75"] == pytest.approx(1.0)
-    assert figures["AR"] == pytest.approx(0.6)  # .50 .55 .60 .65 .70 .75 of ten thresholds
+    assert metrics["AP50"] == metrics["AP75"] == pytest.approx(1.0)
+    assert metrics["AR"] == pytest.approx(0.6)  # .50 .55 .60 .65 .70 .75 of ten thresholds
 
 
 @pytest.mark.parametrize(
@@ -155,14 +155,14 @@ def test_oks_by_hand(backend: str):
 def test_no_results(protocol: str, backend: str):
     skeleton = COCO if protocol == "coco" else CROWDPOSE
     k = skeleton.num_keypoints
-    figures = Evaluator(protocol, backend)(truth(person(0, 10, 10, keypoints=k), keypoints=k), [], skeleton)
-    assert figures["AP"] == figures["AR"] == 0.0
+    metrics = Evaluator(protocol, backend)(truth(person(0, 10, 10, keypoints=k), keypoints=k), [], skeleton)
+    assert metrics["AP"] == metrics["AR"] == 0.0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nobody_to_find(backend: str):
-    figures = Evaluator("coco", backend)(truth(), [result(person(1, 10, 10))], COCO)
-    assert set(figures.values()) == {-1.0}
+def test_without_people_to_find(backend: str):
+    metrics = Evaluator("coco", backend)(truth(), [result(person(1, 10, 10))], COCO)
+    assert set(metrics.values()) == {-1.0}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -176,28 +176,28 @@ def test_an_annotation_with_id_zero_counts(backend: str):
 def test_a_false_person_on_an_empty_image_costs_precision_not_recall():
     annotation = person(0, 100, 100)
     results = [result(annotation, score=0.5), result(person(1, 50, 50), score=0.9)]
-    figures = Evaluator()(truth(annotation), results, COCO)
-    assert figures["AP"] == pytest.approx(0.5)
-    assert figures["AR"] == pytest.approx(1.0)
+    metrics = Evaluator()(truth(annotation), results, COCO)
+    assert metrics["AP"] == pytest.approx(0.5)
+    assert metrics["AR"] == pytest.approx(1.0)
 
 
-def test_crowding_divides_images_and_says_minus_one_where_there_are_none():
+def test_crowding_divides_images_and_is_minus_one_where_there_are_none():
     k = CROWDPOSE.num_keypoints
     easy, hard = person(0, 50, 50, keypoints=k), person(2, 50, 50, keypoints=k)
-    figures = Evaluator("crowdpose")(truth(easy, hard, keypoints=k), [result(easy)], CROWDPOSE)
-    assert figures["AP_easy"] == pytest.approx(1.0)
-    assert figures["AP_hard"] == 0.0
-    assert figures["AP_medium"] == -1.0
+    metrics = Evaluator("crowdpose")(truth(easy, hard, keypoints=k), [result(easy)], CROWDPOSE)
+    assert metrics["AP_easy"] == pytest.approx(1.0)
+    assert metrics["AP_hard"] == 0.0
+    assert metrics["AP_medium"] == -1.0
 
 
-def test_crowdpose_goes_by_the_number_of_keypoints_in_the_file_where_there_is_one():
+def test_crowdpose_uses_the_files_number_of_keypoints_if_there_is_one():
     k = CROWDPOSE.num_keypoints
     seen, ignored = person(0, 50, 50, keypoints=k), person(0, 250, 250, keypoints=k) | {"num_keypoints": 0}
-    figures = Evaluator("crowdpose")(truth(seen, ignored, keypoints=k), [result(seen)], CROWDPOSE)
-    assert figures["AR"] == pytest.approx(1.0)
+    metrics = Evaluator("crowdpose")(truth(seen, ignored, keypoints=k), [result(seen)], CROWDPOSE)
+    assert metrics["AR"] == pytest.approx(1.0)
     del ignored["num_keypoints"]
-    figures = Evaluator("crowdpose")(truth(seen, ignored, keypoints=k), [result(seen)], CROWDPOSE)
-    assert figures["AR"] == pytest.approx(0.5)
+    metrics = Evaluator("crowdpose")(truth(seen, ignored, keypoints=k), [result(seen)], CROWDPOSE)
+    assert metrics["AR"] == pytest.approx(0.5)
 
 
 def test_other_categories_and_the_category_number_do_not_matter():
@@ -251,7 +251,7 @@ def test_fields_a_protocol_needs():
 
 @pytest.mark.parametrize(("protocol", "backend"), [("crowdpose", "pycocotools"), ("coco", "crowdposetools")])
 def test_backends_that_would_be_wrong(protocol: str, backend: str):
-    with pytest.raises(ValueError, match="use faster-coco-eval"):
+    with pytest.raises(ValueError, match=f"'{protocol}': expected one of 'faster-coco-eval'.*{backend}"):
         Evaluator(protocol, backend)
 
 

@@ -60,20 +60,29 @@ GOOD = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5], "score": 0.5}
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("{not json", ValueError, "it is not JSON"),
-        ("[{}", ValueError, "it is not JSON"),
+        ("{not json", ValueError, "expected JSON, but it does not parse"),
+        ("[{}", ValueError, "expected JSON, but it does not parse"),
         ('{"images": []}', TypeError, "expected a JSON list of results, got dict"),
         ("[3]", TypeError, "result 0: expected an object"),
         (
             json.dumps([GOOD, {k: v for k, v in GOOD.items() if k != "score"}]),
             ValueError,
-            "result 1: .*score missing",
+            r"result 1: .*\['score'\] are missing",
         ),
         (json.dumps([GOOD | {"keypoints": [1, 2]}]), ValueError, "x, y, score triples"),
-        (json.dumps([GOOD | {"keypoints": [1, 2, float("nan")]}]), ValueError, "finite x, y, score triples"),
-        (json.dumps([GOOD | {"keypoints": "abc"}]), ValueError, "x, y, score triples"),
-        (json.dumps([GOOD | {"score": None}]), ValueError, "finite number as score"),
-        (json.dumps([GOOD | {"image_id": "7.jpg"}]), ValueError, "integer image_id"),
+        (json.dumps([GOOD | {"keypoints": [1, 2, float("nan")]}]), ValueError, "list of finite numbers"),
+        (json.dumps([GOOD | {"keypoints": "abc"}]), ValueError, "list of finite numbers"),
+        (json.dumps([GOOD | {"keypoints": ["1", "2", "0.5"]}]), ValueError, "list of finite numbers"),
+        (
+            json.dumps([GOOD | {"score": None}]),
+            ValueError,
+            r"'score': .* finite numbers, got \[None\]",
+        ),
+        (
+            json.dumps([GOOD | {"image_id": "7.jpg"}]),
+            ValueError,
+            "expected integers, got .*'7.jpg'",
+        ),
     ],
 )
 def test_malformed_files_are_named_with_what_is_wrong(

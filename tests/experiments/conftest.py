@@ -1,4 +1,4 @@
-"""Made-up people to encode and decode."""
+"""Synthetic people to encode and decode."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The decoding study: mistakes made as stated, variants that meet the same ones, files that say so."""
+"""The decoding study: errors as stated, the same ones for every variant, and the files with the results."""
 
 import csv
 import json
@@ -12,12 +12,13 @@ import pytest
 import torch
 from crowd_growth import crowd_growth
 from crowds import Crowd
-from decoding_study import decoding_study, noise_of, variants_of
+from decoding_study import decoding_study, nodes_of, noise_of, variants_of
 from noise import Background, NoiseModel, NoisyNetwork, draw_scene
 from variants import Study, compare
 
 from swahr.cli.command import compose_config
 from swahr.geometry import Affine
+from swahr.grouping import GatedGrouping, OfficialGrouping
 from swahr.skeleton import COCO
 from swahr.structures import Annotations, Groups, Poses
 
@@ -64,9 +65,9 @@ def marked(size: tuple[int, int] = (512, 640)) -> torch.Tensor:
     return image
 
 
-def test_without_noise_the_mirror_images_answer_is_the_mirror_image():
-    answer = network(replace(QUIET, height=(0.4, 1.0), width=0.2))
-    for straight, mirrored in zip(answer(marked()), answer(marked().flip(3)), strict=True):
+def test_without_noise_the_maps_of_the_mirror_image_are_mirrored():
+    predict = network(replace(QUIET, height=(0.4, 1.0), width=0.2))
+    for straight, mirrored in zip(predict(marked()), predict(marked().flip(3)), strict=True):
         back = mirrored.heatmaps.flip(3)[:, list(COCO.flip_permutation)]
         torch.testing.assert_close(back, straight.heatmaps, rtol=0, atol=1e-5)
         assert straight.heatmaps.amax() > 0.4
@@ -79,7 +80,7 @@ def test_every_keypoint_has_its_height_width_tag_and_scale_map_value():
     assert (coarse.stride, fine.stride, fine.tags) == (4, 2, None)
     for i, (keypoint, (x, y)) in enumerate(zip(scene.keypoint, scene.points, strict=True)):
         assert coarse.tags[0, keypoint, int(y / 4), int(x / 4)] == pytest.approx(scene.tags[0, i], abs=1e-5)
-        assert fine.scales[0, keypoint, int(y / 2), int(x / 2)] == pytest.approx(
+        assert fine.scale_maps[0, keypoint, int(y / 2), int(x / 2)] == pytest.approx(
             scene.width[i] ** -2 - 1, abs=1e-5
         )
         off_centre = np.hypot(int(x / 2) + 0.5 - x / 2, int(y / 2) + 0.5 - y / 2)
@@ -87,7 +88,7 @@ def test_every_keypoint_has_its_height_width_tag_and_scale_map_value():
         assert fine.heatmaps[0, keypoint, int(y / 2), int(x / 2)] == pytest.approx(expected, abs=1e-5)
 
 
-def test_mistakes_are_as_frequent_and_as_large_as_stated():
+def test_errors_are_as_frequent_and_as_large_as_stated():
     noise = replace(
         QUIET, height=(0.5, 0.9), shift=0.5, missing=0.2, faint=0.1, spurious=0.3, width=0.1, tag_spread=0.25
     )
@@ -108,15 +109,15 @@ def test_mistakes_are_as_frequent_and_as_large_as_stated():
 
 
 def test_background_is_as_strong_as_stated_and_another_in_the_mirror():
-    answer = network(replace(QUIET, height=(0.0, 0.0), background=0.02))
-    straight, mirrored = (answer(image)[1].heatmaps for image in (marked(), marked().flip(3)))
+    predict = network(replace(QUIET, height=(0.0, 0.0), background=0.02))
+    straight, mirrored = (predict(image)[1].heatmaps for image in (marked(), marked().flip(3)))
     assert straight.std() == pytest.approx(0.02, rel=0.1)
     assert not torch.allclose(straight, mirrored.flip(3)[:, list(COCO.flip_permutation)], atol=0.01)
 
 
 @pytest.fixture(scope="module")
 def quiet_run(tmp_path_factory, write_people) -> Path:
-    """The folder of a study of made-up people without noise."""
+    """The folder of a study of synthetic people without noise."""
     folder = tmp_path_factory.mktemp("study")
     file = write_people(folder / "people.json", PEOPLE)
     overrides = ["crowds.people=[1,35]", "crowds.repeats=2", "processes=1", "folds=3", *NO_NOISE]
@@ -159,7 +160,7 @@ def test_the_tables_and_the_figure_show_every_variant(quiet_run: Path, quiet_row
     assert (quiet_run / "crowds.csv").read_text().count("\n") == 2 + 4
 
 
-def test_several_processes_say_what_one_says(tmp_path: Path, repository: Path, write_people):
+def test_several_processes_find_what_one_finds(tmp_path: Path, repository: Path, write_people):
     file = write_people(tmp_path / "people.json", PEOPLE)
     options = [f"coco={file}", "crowds.people=[1]", "crowds.repeats=1", "seed=4"]
     command = [sys.executable, "experiments/decoding_study.py", *options, f"output={tmp_path / 'two'}"]
@@ -169,17 +170,18 @@ def test_several_processes_say_what_one_says(tmp_path: Path, repository: Path, w
     assert one == two
 
 
-def test_all_variants_meet_the_same_mistakes(annotation_file):
+def test_all_variants_meet_the_same_errors(annotation_file):
     config = compose_config("decoding_study")
     variants = {variant.name: variant for variant in variants_of(config)}
-    alone = Study(str(annotation_file(PEOPLE)), [variants["dark"]], noise_of(config), 1, None)
-    among = Study(str(annotation_file(PEOPLE)), list(variants.values()), noise_of(config), 1, None)
+    file, settings = str(annotation_file(PEOPLE)), (nodes_of(config), noise_of(config), 1, None)
+    alone = Study(file, [variants["dark"]], *settings)
+    among = Study(file, list(variants.values()), *settings)
     for image in range(3):
         poses = [study(image)["dark"].poses for study in (alone, among)]
         np.testing.assert_array_equal(poses[0].keypoints, poses[1].keypoints)
 
 
-def test_what_is_counted_of_recovery():
+def test_counts_of_recovered_keypoints():
     """Person 0 is found twice. Of its best pose three keypoints were recovered, one of them far away."""
     scene = draw_scene(crowd(1), QUIET, COCO, np.random.default_rng(0))
     keypoints = np.repeat(crowd(1).people.keypoints, 2, axis=0)
@@ -200,7 +202,9 @@ def test_what_is_counted_of_recovery():
 
 def test_growing_crowds_make_ghosts_by_the_official_rule_only():
     noise = replace(QUIET, height=(0.4, 1.0), tag_spread=0.1)
-    rows = crowd_growth([crowd(2)], COCO, noise, people=[5, 30, 40], repeats=1, seed=0)
+    indices = COCO.grouping_indices
+    rules = {"gated": GatedGrouping(indices), "official": OfficialGrouping(indices)}
+    rows = crowd_growth([crowd(2)], rules, noise, people=[5, 30, 40], repeats=1, seed=0)
     found = {(row["people"], row["grouping"]): row["found"] for row in rows}
     assert [found[n, "gated"] for n in (5, 30, 40)] == [5, 30, 40]
     assert [found[n, "official"] for n in (5, 30)] == [5, 30]

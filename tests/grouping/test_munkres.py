@@ -1,23 +1,17 @@
-"""Assignments: the published code's, and of equal cost with SciPy."""
+"""The published code's assignment: munkres 1.x, of equal cost with SciPy."""
+
+import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 
-from swahr.grouping.munkres import munkres_pairs
-
-PROHIBITIVE = 1e10
-
-
-def total(cost: np.ndarray, pairs: list[tuple[int, int]]) -> float:
-    return float(sum(cost[pair] for pair in pairs))
+from swahr.grouping import OfficialGrouping, official
+from swahr.grouping.official import munkres_solver
 
 
-def scipy_pairs(cost: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(row), int(column)) for row, column in zip(*linear_sum_assignment(cost), strict=True)]
+def pairs_of(rows: np.ndarray, columns: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def test_all_golden_matrices(golden_arrays):
@@ -26,36 +20,37 @@ def test_all_golden_matrices(golden_arrays):
     shapes = np.stack([golden["rows"], golden["cols"]], axis=1).astype(int)
     assert len(shapes) == 286
     costs = np.split(golden["cost"], np.cumsum(shapes.prod(axis=1))[:-1])
-    official = np.split(golden["pairs"], np.cumsum(golden["npairs"].astype(int))[:-1])
-    for shape, flat, pairs in zip(shapes, costs, official, strict=True):
-        cost, expected = flat.reshape(shape), list(map(tuple, pairs.tolist()))
-        assert munkres_pairs(cost) == expected
-        assert total(cost, scipy_pairs(cost)) == pytest.approx(total(cost, expected), rel=1e-12)
-
-
-@settings(deadline=None, max_examples=150)
-@given(
-    arrays(
-        np.float64,
-        st.tuples(st.integers(1, 9), st.integers(1, 9)),
-        elements=st.one_of(st.integers(0, 3).map(float), st.floats(-1, 1, width=32), st.just(PROHIBITIVE)),
-    )
-)
-def test_every_row_or_column_is_assigned_once_at_scipys_cost(cost: np.ndarray):
-    pairs = munkres_pairs(cost)
-    rows, columns = zip(*pairs, strict=True)
-    assert len(pairs) == len(set(rows)) == len(set(columns)) == min(cost.shape)
-    # Sums of few prohibitive costs keep about six digits after the point.
-    assert total(cost, pairs) == pytest.approx(total(cost, scipy_pairs(cost)), rel=1e-12, abs=1e-4)
+    expected = np.split(golden["pairs"], np.cumsum(golden["npairs"].astype(int))[:-1])
+    solve = munkres_solver()
+    for shape, flat, pairs in zip(shapes, costs, expected, strict=True):
+        cost = flat.reshape(shape)
+        rows, columns = solve(cost)
+        assert pairs_of(rows, columns) == list(map(tuple, pairs.tolist()))
+        assert cost[linear_sum_assignment(cost)].sum() == pytest.approx(cost[rows, columns].sum(), rel=1e-12)
 
 
 def test_ties_are_broken_as_by_munkres_1():
-    """Of the package itself, version 1.1.4, on matrices of equal and of few different costs."""
-    assert munkres_pairs(np.zeros((3, 3))) == [(0, 0), (1, 1), (2, 2)]
-    assert munkres_pairs(np.ones((2, 4))) == [(0, 0), (1, 1)]
-    assert munkres_pairs(np.array([[1.0, 1, 2], [1, 1, 1], [0, 1, 1], [0, 0, 1]])) == [(1, 2), (2, 0), (3, 1)]
+    solve = munkres_solver()
+    assert pairs_of(*solve(np.zeros((3, 3)))) == [(0, 0), (1, 1), (2, 2)]
+    assert pairs_of(*solve(np.ones((2, 4)))) == [(0, 0), (1, 1)]
+    cost = np.array([[1.0, 1, 2], [1, 1, 1], [0, 1, 1], [0, 0, 1]])
+    assert pairs_of(*solve(cost)) == [(1, 2), (2, 0), (3, 1)]
 
 
-def test_a_cost_that_is_no_number():
-    with pytest.raises(ValueError, match="finite costs, got NaN"):
-        munkres_pairs(np.array([[0.0, np.nan]]))
+def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "munkres", None)
+    with pytest.raises(ImportError, match=r"pip install 'swahr\[official\]'; solver 'scipy' needs none"):
+        OfficialGrouping((0, 1))
+    OfficialGrouping((0, 1), solver="scipy")
+
+
+@pytest.mark.parametrize("version", ["2.0.0", "10.1"])
+def test_later_versions_break_ties_in_another_way_and_are_refused(monkeypatch, version: str):
+    monkeypatch.setattr(official, "version", lambda package: version)
+    with pytest.raises(ImportError, match=rf"expected munkres 1\.x.*got {version}"):
+        OfficialGrouping((0, 1))
+
+
+def test_an_unknown_solver(untyped):
+    with pytest.raises(ValueError, match="solver: expected one of 'munkres', 'scipy', got 'greedy'"):
+        OfficialGrouping((0, 1), solver="greedy")

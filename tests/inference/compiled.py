@@ -3,19 +3,14 @@
 import copy
 
 import torch
+from small_network import small_network
 
 from swahr.inference import TorchNetwork
-from swahr.model import HigherHRNet
 from swahr.training import prepare_network
 
 
 def main() -> None:
-    torch.manual_seed(0)
-    network = HigherHRNet(
-        3, scale_head=True, weight_head=False, stem_channels=8, layer1_blocks=1, layer1_channels=4,
-        channels=(8, 8), modules=(1,), blocks=1, deconv_channels=(8,), deconv_blocks=1, modulation_kernel=3,
-        initial_std=None,
-    )  # fmt: skip
+    network = small_network(3, heads=("heatmaps", "tags", "scale_maps"), channels=(8, 8))
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
     torch.testing.assert_close(
         TorchNetwork(network, device="cpu", compile=True)(images)[-1].heatmaps,

@@ -1,19 +1,20 @@
 """An exported network finds the same poses as PyTorch, in every backend."""
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from swahr.aggregate import Aggregator
 from swahr.grouping import PeakExtractor
 from swahr.inference import TorchNetwork, export_network, open_exported
-from swahr.inference.export import OUTPUTS
-from swahr.inference.peaks import GraphPeaks
+from swahr.inference.export import PEAKS
 from swahr.model import HigherHRNet
 from swahr.skeleton import COCO
-from swahr.structures import DenseMaps, Peaks
+from swahr.structures import DenseMaps
 
 PRECISIONS = [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 TOLERANCE = {"fp32": 1e-5, "bf16": 4e-2}
@@ -49,14 +50,14 @@ def test_maps_and_peaks_are_those_of_pytorch_at_any_size(
     for size in [(1, 64, 96), (2, 96, 64)]:
         images = torch.randint(0, 255, (size[0], 3, *size[1:]), dtype=torch.uint8)
         found = run(images)
-        assert tuple(found) == OUTPUTS
-        maps = aggregate.look(TorchNetwork(network, device="cpu"), images)
-        for name, expected in (("heatmaps", maps.heatmaps), ("tags", maps.tags), ("scales", maps.scales)):
-            assert expected is not None
+        maps = aggregate.forward_scale(TorchNetwork(network, device="cpu"), images)
+        assert tuple(found) == (*maps, *PEAKS)
+        assert set(maps) == {"heatmaps", "tags", "scale_maps", "log_weight_maps"}
+        for name, expected in maps.items():
             atol = TOLERANCE[precision] * float(expected.abs().max())
             torch.testing.assert_close(found[name], expected, rtol=0, atol=atol)
         if precision == "fp32":
-            peaks = PeakExtractor()(maps)
+            peaks = PeakExtractor()(DenseMaps(maps, ()))
             atol = TOLERANCE[precision] * float(peaks.scores.max())
             torch.testing.assert_close(found["peak_scores"], peaks.scores, rtol=0, atol=atol)
             sure = peaks.scores > 0
@@ -64,11 +65,12 @@ def test_maps_and_peaks_are_those_of_pytorch_at_any_size(
             assert (distance > 0).float().mean() < 0.01  # peaks of all but equal height may change places
 
 
-def test_a_network_without_scale_head_has_no_such_output(make_network, tmp_path):
+def test_a_network_without_a_head_has_no_such_output(make_network, tmp_path):
     needs("onnxruntime")
-    path = export(tmp_path, make_network(scale_head=False), Aggregator(COCO.flip_permutation, flip=False))
+    network = make_network(heads=("heatmaps", "tags"))
+    path = export(tmp_path, network, Aggregator(COCO.flip_permutation, flip=False))
     found = open_exported(path, backend="onnxruntime", precision="fp32")(torch.zeros(1, 3, 64, 64).byte())
-    assert tuple(found) == OUTPUTS[:-1]
+    assert tuple(found) == ("heatmaps", "tags", *PEAKS)
     assert found["tags"].shape[-1] == 1
 
 
@@ -78,10 +80,10 @@ def test_several_test_scales_are_refused(make_network, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_backend_lacks_is_said(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"expected precision fp32 in onnxruntime, got 'bf16'"):
+def test_errors_name_unsupported_precisions_and_missing_packages(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="precision in onnxruntime: expected one of 'fp32', got 'bf16'"):
         open_exported(tmp_path / "x.onnx", backend="onnxruntime", precision="bf16")
-    with pytest.raises(ValueError, match="expected backend onnxruntime or openvino, got 'tvm'"):
+    with pytest.raises(ValueError, match="backend: expected one of 'onnxruntime', 'openvino', got 'tvm'"):
         open_exported(tmp_path / "x.onnx", backend="tvm", precision="fp32")
     monkeypatch.setattr("swahr.inference.exported.find_spec", lambda name: None)
     for backend, extra in (("onnxruntime", "onnx"), ("openvino", "openvino"), (None, "onnx")):
@@ -89,26 +91,49 @@ def test_what_a_backend_lacks_is_said(tmp_path, monkeypatch):
             open_exported(tmp_path / "x.onnx", backend=backend, precision="fp32")
 
 
+class Peaky(torch.nn.Module):
+    """Traces as the end of an exported graph does."""
+
+    def __init__(self, extract_peaks: PeakExtractor) -> None:
+        super().__init__()
+        self.extract_peaks = extract_peaks
+
+    def forward(self, heatmaps: torch.Tensor, tags: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        peaks = self.extract_peaks.in_tensors(DenseMaps({"heatmaps": heatmaps, "tags": tags}, ()))
+        return peaks.positions, peaks.scores, peaks.tags
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("plateaus", ["one", "all"])
-def test_the_graph_finds_the_peaks_that_the_extractor_finds(plateaus):
-    heat = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
-    heat[0] = (heat[0] * 8).round() / 8  # many of one height
-    maps = DenseMaps(heat, torch.stack([heat * 3, heat - 1], dim=-1), None, ())
+def test_the_graph_finds_the_peaks_that_the_extractor_finds(tmp_path, plateaus, backend):
+    """For maps of another size than the traced ones, with many equal peaks."""
+    needs(backend)
+    generator, path = torch.Generator().manual_seed(0), tmp_path / "peaks.onnx"
     extractor = PeakExtractor(max_people=40, threshold=0.3, plateaus=plateaus)
-    found, expected = GraphPeaks(extractor)(maps), extractor(maps)
-    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0)
-    sure = expected.scores > 0
-    sure[0] = False
-    for name in ("positions", "tags"):
-        torch.testing.assert_close(getattr(found, name)[sure], getattr(expected, name)[sure], rtol=0, atol=0)
-    if plateaus == "one":  # which of many equal peaks come first, or at all, is anybody's
-        assert _sure(found) == _sure(expected)
+    traced, heat = torch.rand(1, 3, 16, 16), torch.rand(2, 3, 20, 30, generator=generator)
+    names, axes = ["heatmaps", "tags"], {0: "images", 2: "height", 3: "width"}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Peaky(extractor), (traced, torch.stack([traced, traced], dim=-1)), str(path), input_names=names,
+            output_names=["positions", "scores", "tags_found"], dynamic_axes=dict.fromkeys(names, axes),
+            opset_version=17, dynamo=False,
+        )  # fmt: skip
+    if plateaus == "one":  # with "all" the order of equal peaks is anybody's
+        heat[0] = (heat[0] * 8).round() / 8
+    maps = DenseMaps({"heatmaps": heat, "tags": torch.stack([heat * 3, heat - 1], dim=-1)}, ())
+    expected = extractor(maps)
+    found = run_onnx(path, backend, {"heatmaps": maps.heatmaps.numpy(), "tags": maps.tags.numpy()})
+    for array, tensor in zip(found, (expected.positions, expected.scores, expected.tags), strict=True):
+        torch.testing.assert_close(torch.from_numpy(array), tensor, rtol=0, atol=0)
 
 
-def _sure(peaks: Peaks) -> list[set[tuple[float, float, float]]]:
-    """Peaks of the first image, by keypoint, that are higher than the last one kept."""
-    rows = zip(peaks.scores[0].tolist(), peaks.positions[0].tolist(), strict=True)
-    return [
-        {(score, *at) for score, at in zip(scores, positions, strict=True) if score > scores[-1]}
-        for scores, positions in rows
-    ]
+def run_onnx(path: Path, backend: str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    if backend == "onnxruntime":
+        import onnxruntime
+
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, arrays)
+    import openvino
+
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return list(model(arrays).values())

@@ -1,4 +1,4 @@
-"""A network made ready for inference says what it said before."""
+"""A network prepared for inference predicts the same maps."""
 
 import pytest
 import torch
@@ -32,5 +32,5 @@ def test_half_precision_is_finite_and_near(make_network, precision, channels_las
 
 
 def test_unknown_precision_is_refused(make_network, untyped):
-    with pytest.raises(ValueError, match="expected precision fp32, bf16, fp16, got 'int8'"):
+    with pytest.raises(ValueError, match="precision: expected one of 'fp32', 'bf16', 'fp16', got 'int8'"):
         TorchNetwork(make_network(), precision="int8")

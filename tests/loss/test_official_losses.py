@@ -44,20 +44,20 @@ def _tag_index(joints: Tensor, resolution: int) -> Tensor:
     return index
 
 
-def _heat_scene(golden, *, scales: bool) -> tuple[tuple[Maps, ...], Targets]:
+def _heat_scene(golden, *, adaptive: bool) -> tuple[tuple[Maps, ...], Targets]:
     predictions = golden("heat/pred").requires_grad_()
-    scale_map = golden("heat/scale_raw").requires_grad_() if scales else None
-    tags = torch.zeros_like(predictions)
-    target = MapTargets(golden("heat/gt"), golden("heat/mask") > 0, 4)
-    return (Maps(predictions, tags, scale_map, None, 4),), Targets((target,), torch.zeros(2, 0, 5).long())
+    fields = {"heatmaps": predictions, "tags": torch.zeros_like(predictions)}
+    fields |= {"scale_maps": golden("heat/scale_raw").requires_grad_()} if adaptive else {}
+    target = MapTargets(4, golden("heat/mask") > 0, {"heatmaps": golden("heat/gt")})
+    return (Maps(4, fields),), Targets((target,), torch.zeros(2, 0, 5).long())
 
 
 def test_scale_and_weight_adaptive_heatmap_loss(golden, criterion) -> None:
-    output, targets = _heat_scene(golden, scales=True)
-    terms = criterion(scale_target="taylor", weight="derived")(output, targets)
+    output, targets = _heat_scene(golden, adaptive=True)
+    terms = criterion("taylor", "derived")(output, targets)
     _close(terms["heatmap_4"], golden("heat/loss"))
     _close(terms["scale_map_4"], golden("heat/scale_loss"))
-    leaves = [output[0].heatmaps, output[0].scales]
+    leaves = [output[0].heatmaps, output[0].scale_maps]
     predictions, scale_map = torch.autograd.grad(terms["heatmap_4"].sum(), leaves, retain_graph=True)
     _close(predictions, golden("heat/grad_pred"))
     _close(scale_map, golden("heat/grad_scale"))
@@ -65,9 +65,9 @@ def test_scale_and_weight_adaptive_heatmap_loss(golden, criterion) -> None:
     _close(regulariser, golden("heat/scale_loss_grad_scale"))
 
 
-@pytest.mark.parametrize(("weight", "key"), [("derived", "loss_scale0"), ("none", "loss_higherhrnet")])
-def test_heatmap_loss_without_scale_maps(golden, criterion, weight, key) -> None:
-    terms = criterion(weight=weight)(*_heat_scene(golden, scales=False))
+@pytest.mark.parametrize(("pixel_weight", "key"), [("derived", "loss_scale0"), ("none", "loss_higherhrnet")])
+def test_heatmap_loss_without_scale_maps(golden, criterion, pixel_weight, key) -> None:
+    terms = criterion(pixel_weight=pixel_weight)(*_heat_scene(golden, adaptive=False))
     _close(terms["heatmap_4"], golden(f"heat/{key}"))
 
 
@@ -84,21 +84,21 @@ def test_the_trainers_total_and_its_gradients(golden, criterion, case, num_keypo
     stacked = [golden(f"{case}/out{level}").requires_grad_() for level in (0, 1)]
     output, maps = [], []
     for level, stride in enumerate((4, 2)):
-        fields = list(stacked[level].split(num_keypoints, dim=1))
-        scale_map = fields.pop(0) if adaptive else None
-        heatmaps, tags = fields if level == 0 else (fields[0], None)
-        output.append(Maps(heatmaps, tags, scale_map, None, stride))
-        maps.append(MapTargets(golden(f"{case}/gt{level}"), golden(f"{case}/mask{level}") > 0, stride))
+        names = (["scale_maps"] if adaptive else []) + ["heatmaps"] + (["tags"] if level == 0 else [])
+        parts = stacked[level].split(num_keypoints, dim=1)
+        output.append(Maps(stride, dict(zip(names, parts, strict=True))))
+        valid, heatmaps = golden(f"{case}/mask{level}") > 0, golden(f"{case}/gt{level}")
+        maps.append(MapTargets(stride, valid, {"heatmaps": heatmaps}))
     index = _tag_index(golden(f"{case}/joints0"), stacked[0].shape[-1])
-    choice = {"scale_target": "taylor", "weight": "derived"} if adaptive else {}
-    terms = criterion(**choice)(tuple(output), Targets(tuple(maps), index))
+    choice = ("taylor", "derived") if adaptive else ()
+    terms = criterion(*choice)(tuple(output), Targets(tuple(maps), index))
 
     for level, stride in enumerate((4, 2)):
         _close(terms[f"heatmap_{stride}"], golden(f"{case}/heat_loss{level}"))
         if adaptive:
             _close(terms[f"scale_map_{stride}"], golden(f"{case}/scale_loss{level}"))
-    _close(terms["pull"], golden(f"{case}/pull0"))
-    _close(terms["push"], golden(f"{case}/push0"))
+    _close(terms["tags_pull"], golden(f"{case}/pull0"))
+    _close(terms["tags_push"], golden(f"{case}/push0"))
     total = sum(term.mean() for term in terms.values())
     _close(total, golden(f"{case}/total"))
     for level, gradient in enumerate(torch.autograd.grad(total, stacked)):

@@ -51,7 +51,7 @@ def test_two_people_by_hand() -> None:
     assert push.item() == pytest.approx(torch.tensor(-1.0).exp().item() / 2)  # means 2 and 3
 
 
-def test_nobody_and_somebody_alone() -> None:
+def test_without_people_and_with_a_single_person() -> None:
     tags = torch.randn(3, 2, 4, 4, requires_grad=True)
     index = torch.full((3, 2, 2), -1)
     index[1, 0] = torch.tensor([3, 7])  # alone; row 1 is nobody

@@ -19,18 +19,17 @@ def test_maps_are_named_and_come_coarse_to_fine(small_network, images) -> None:
     network = small_network()
     coarse, fine = network(images)
     assert network.strides == (coarse.stride, fine.stride) == (4, 2)
-    assert coarse.heatmaps.shape == coarse.tags.shape == coarse.scales.shape == (2, 3, 16, 24)
-    assert fine.heatmaps.shape == fine.scales.shape == fine.weights.shape == (2, 3, 32, 48)
+    assert coarse.heatmaps.shape == coarse.tags.shape == coarse.scale_maps.shape == (2, 3, 16, 24)
+    assert fine.heatmaps.shape == fine.scale_maps.shape == fine.log_weight_maps.shape == (2, 3, 32, 48)
     assert fine.tags is None
 
 
-def test_heads_that_are_off_leave_their_fields_none(small_network, images) -> None:
-    for maps in small_network(scale_head=False, weight_head=False)(images):
-        assert maps.scales is None
-        assert maps.weights is None
-    coarse, _ = small_network(scale_head=False)(images)
-    assert coarse.scales is None
-    assert coarse.weights is not None
+def test_heads_that_are_left_out_predict_nothing(small_network, images) -> None:
+    for maps in small_network(heads=["heatmaps", "tags"])(images):
+        assert maps.scale_maps is None
+        assert maps.log_weight_maps is None
+    coarse, _ = small_network(heads=["heatmaps", "tags", "log_weight_maps"])(images)
+    assert coarse.fields.keys() == {"heatmaps", "tags", "log_weight_maps"}
 
 
 @pytest.mark.parametrize(("deconv_channels", "strides"), [([], (4,)), ([8], (4, 2)), ([8, 8], (4, 2, 1))])
@@ -43,7 +42,7 @@ def test_one_resolution_more_per_deconvolution(small_network, images, deconv_cha
 
 
 def test_a_third_deconvolution_is_refused(small_network) -> None:
-    with pytest.raises(ValueError, match="at most two deconvolutions"):
+    with pytest.raises(ValueError, match="down to stride 1 at most"):
         small_network(deconv_channels=[8, 8, 8])
 
 
@@ -56,7 +55,8 @@ def test_presets_want_multiples_of_32(configured_network, name) -> None:
 
 @pytest.mark.parametrize(("name", "millions"), [("w32", 28.6), ("w48", 63.8)])
 def test_presets_have_the_published_size(configured_network, name, millions) -> None:
-    count = sum(p.numel() for p in configured_network(name).parameters())
+    network = configured_network(name, heads=["heatmaps", "tags", "scale_maps"])
+    count = sum(p.numel() for p in network.parameters())
     assert round(count / 1e6, 1) == millions
 
 
@@ -86,8 +86,8 @@ def test_uint8_images_are_normalised_inside(small_network, images) -> None:
 def test_training_starts_as_published_and_without_adaptation(small_network, images) -> None:
     network = small_network()
     for maps in network(images):
-        assert not maps.scales.any()
-        assert not maps.weights.any()
+        assert not maps.scale_maps.any()
+        assert not maps.log_weight_maps.any()
         assert maps.heatmaps.abs().max() < 0.1
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert all(norm.momentum == 0.1 and (norm.weight == 1).all() and not norm.bias.any() for norm in norms)
@@ -97,15 +97,15 @@ def test_training_starts_as_published_and_without_adaptation(small_network, imag
 
 def test_a_neutral_scale_head_can_learn(small_network, images) -> None:
     network = small_network()
-    sum(maps.scales.sum() for maps in network(images)).backward()
+    sum(maps.scale_maps.sum() for maps in network(images)).backward()
     for heads in network.heads:
-        assert heads.scale_map.smooth.weight.grad.abs().sum() > 0
+        assert heads["scale_maps"].smooth.weight.grad.abs().sum() > 0
 
 
 def test_modulation_maps_stay_float32_under_autocast(small_network, images) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = small_network()(images)
-    assert all(maps.scales.dtype == maps.weights.dtype == torch.float32 for maps in output)
+    assert all(maps.scale_maps.dtype == maps.log_weight_maps.dtype == torch.float32 for maps in output)
     assert all(maps.heatmaps.dtype == torch.bfloat16 for maps in output)
 
 
@@ -114,17 +114,17 @@ def test_scale_and_weight_heads_are_not_fed_on(small_network, images) -> None:
     network = _awake(small_network())
     before = network(images)
     for heads in network.heads:
-        heads.scale_map.start_neutral()
-        heads.weight_map.start_neutral()
+        heads["scale_maps"].initialise()
+        heads["log_weight_maps"].initialise()
     after = network(images)
-    assert before[0].scales.any()
-    assert not after[0].scales.any()
+    assert before[0].scale_maps.any()
+    assert not after[0].scale_maps.any()
     for a, b in zip(before, after, strict=True):
         assert torch.equal(a.heatmaps, b.heatmaps)
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_convention_a_lit_map_pixel_sees_around_its_own_place(small_network, level) -> None:
+def test_convention_the_receptive_field_is_centred_on_the_pixel(small_network, level) -> None:
     """The input gradient of one map pixel is centred where the pixel convention puts that pixel."""
     network = small_network(stem_channels=16, channels=[16, 16], modules=[1], deconv_channels=[16]).double()
     for module in network.modules():

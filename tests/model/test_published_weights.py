@@ -9,10 +9,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from swahr.model import HigherHRNet
-from swahr.model.weights import LAYOUTS, layout_of, load_published, official_key, read_published
+from swahr.model.published import (
+    LAYOUTS,
+    Layout,
+    layout_of,
+    load_published,
+    official_key,
+    published_shapes,
+    read_published,
+)
 
 MMPOSE, OFFICIAL, IMAGENET = LAYOUTS
-# What classification adds, of which pose networks keep nothing.
+HEADS = ("heatmaps", "tags")
+# Parameters of classification networks that pose networks do not have.
 SURPLUS = (
     "stage4.2.fuse_layers.1.0.0.0.weight", "stage4.2.fuse_layers.3.2.0.1.running_var",
     "incre_modules.3.0.downsample.1.weight", "downsamp_modules.2.0.bias", "final_layer.1.running_mean",
@@ -23,42 +32,39 @@ SURPLUS = (
 @pytest.fixture
 def network(small_network) -> HigherHRNet:
     """Small, but with the four stages of the published ones."""
-    return small_network(
-        weight_head=False, scale_head=False, channels=[8, 8, 8, 8], modules=[1, 1, 3], layer1_blocks=2
-    )
+    return small_network(heads=HEADS, channels=[8, 8, 8, 8], modules=[1, 1, 3], layer1_blocks=2)
 
 
-def published(network: HigherHRNet, layout) -> dict[str, Tensor]:
-    """Random values under the names of a family."""
-    generator = torch.Generator().manual_seed(1)
-    return {
-        name: torch.rand(value.shape, generator=generator).to(value.dtype)
-        for key, value in network.state_dict().items()
-        if (name := layout.key(key)) is not None
-    }
-
-
-def imagenet(network: HigherHRNet) -> dict[str, Tensor]:
+@pytest.fixture
+def imagenet(network, published) -> dict[str, Tensor]:
+    """The official ImageNet file of that network's backbone."""
     return published(network, IMAGENET) | {name: torch.zeros(2) for name in SURPLUS}
 
 
+def part_of(state_dict: dict[str, Tensor], layout: Layout, key: str) -> Tensor:
+    """What a file holds for one of our tensors; heatmaps and tags of three keypoints share one of theirs."""
+    whole = state_dict[layout.key(key)]
+    if ".heatmaps." in key:
+        return whole[:3]
+    return whole[3:] if ".tags." in key else whole
+
+
 @pytest.mark.parametrize("layout", [MMPOSE, OFFICIAL], ids=lambda layout: layout.name)
-def test_every_tensor_arrives_in_its_place(network, layout) -> None:
+def test_every_tensor_is_loaded_into_its_parameter(network, published, layout) -> None:
     state_dict = published(network, layout)
     assert load_published(network, state_dict, source="x.pth") is layout
     loaded = network.state_dict()
-    assert len(state_dict) == len(loaded)
+    assert len(state_dict) == len(loaded) - 2  # weight and bias of heatmaps and tags
     for key, value in loaded.items():
-        assert torch.equal(value, state_dict[layout.key(key)])
+        assert torch.equal(value, part_of(state_dict, layout, key))
 
 
-def test_an_imagenet_backbone_leaves_the_heads_alone(network) -> None:
+def test_an_imagenet_backbone_leaves_the_heads_alone(network, imagenet) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    state_dict = imagenet(network)
-    assert load_published(network, state_dict, source="x.pth") is IMAGENET
+    assert load_published(network, imagenet, source="x.pth") is IMAGENET
     for key, value in network.state_dict().items():
         backbone = key.startswith("backbone.")
-        assert torch.equal(value, state_dict[official_key(key)] if backbone else before[key])
+        assert torch.equal(value, imagenet[official_key(key)] if backbone else before[key])
 
 
 @pytest.mark.parametrize(
@@ -76,19 +82,17 @@ def test_names_map_completely_in_both_directions(
     facts = golden_json(f"a_keys_{file}.json")["state_dict"]
     heads = ("deconv_layers.", "final_layers.")
     theirs = {
-        prefix[key.startswith(heads)] + key: shape
+        prefix[key.startswith(heads)] + key: tuple(shape)
         for key, shape, _ in facts
         if prefix[key.startswith(heads)] is not None
     }
-    network = configured_network(preset, num_keypoints, scale_head=False)
-    ours = {layout.key(key): list(value.shape) for key, value in network.state_dict().items()}
-    ours.pop(None, None)
-    assert ours == theirs
+    network = configured_network(preset, num_keypoints, heads=HEADS)
+    assert published_shapes(network.state_dict(), layout) == theirs
     assert layout_of(theirs, source="x") is layout
 
 
-def test_what_is_missing_or_left_over_is_listed(network) -> None:
-    state_dict = imagenet(network)
+def test_what_is_missing_or_left_over_is_listed(network, published, imagenet) -> None:
+    state_dict = dict(imagenet)
     del state_dict["stage4.2.fuse_layers.0.1.0.weight"]
     state_dict["stage4.1.fuse_layers.9.0.weight"] = torch.zeros(1)  # only the last module's are surplus
     with pytest.raises(ValueError, match="as weights of ImageNet HRNet") as caught:
@@ -96,13 +100,11 @@ def test_what_is_missing_or_left_over_is_listed(network) -> None:
     assert "1 missing (stage4.2.fuse_layers.0.1.0.weight)" in str(caught.value)
     assert "1 unknown (stage4.1.fuse_layers.9.0.weight); 0 of another shape" in str(caught.value)
     with pytest.raises(ValueError, match=r"unknown \(classifier\.bias, .*, incre_modules"):
-        load_published(network, published(network, OFFICIAL) | imagenet(network), source="x.pth")
+        load_published(network, published(network, OFFICIAL) | imagenet, source="x.pth")
 
 
-def test_counters_of_batches_may_be_missing(network) -> None:
-    state_dict = {
-        key: value for key, value in imagenet(network).items() if not key.endswith("num_batches_tracked")
-    }
+def test_counters_of_batches_may_be_missing(network, imagenet) -> None:
+    state_dict = {key: value for key, value in imagenet.items() if not key.endswith("num_batches_tracked")}
     load_published(network, state_dict, source="x.pth")
     assert torch.equal(network.backbone.stem[0][0].weight, state_dict["conv1.weight"])
 

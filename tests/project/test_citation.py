@@ -1,4 +1,4 @@
-"""The citation file is valid, and says what pyproject.toml says."""
+"""The citation file is valid and agrees with pyproject.toml."""
 
 import subprocess
 import sys

@@ -1,10 +1,12 @@
-"""Every node of conf/ with a ``_target_`` lists exactly its constructor's parameters, with fitting values."""
+"""Every composed node fits its constructor: no unknown entry, none missing, values of the right types."""
 
+import ast
 import importlib
 import inspect
 import typing
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,33 +15,70 @@ from beartype.door import is_bearable
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from swahr.build import RUNTIME_FACTS
+from swahr.build import network_facts, skeleton_facts, target_facts
+from swahr.skeleton import COCO
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"))
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
+OPTIONS = sorted(
+    (path.parent.name, path.stem) for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment"
+)
 # YAML writes 1 for 1.0.
 NUMERIC_TOWER = BeartypeConf(is_pep484_tower=True)
 
 
-def is_complete(entry: Path) -> bool:
-    """Whether all groups of a command come from files: some take theirs from a checkpoint when they run."""
-    defaults = OmegaConf.to_container(OmegaConf.load(entry)).get("defaults", [])
-    chosen = [
-        f"{group}/{option}"
-        for item in defaults
-        if isinstance(item, dict)
+def choices(entry: str) -> dict[str, str | None]:
+    """The groups of a command with their default options."""
+    defaults = OmegaConf.to_container(OmegaConf.load(CONF / f"{entry}.yaml")).get("defaults", [])
+    chosen = [item for item in defaults if isinstance(item, dict)]
+    return {
+        group.removeprefix("override ").partition("@")[0]: option
+        for item in chosen
         for group, option in item.items()
-        if option
-    ]
+    }
+
+
+def is_complete(entry: str) -> bool:
+    """Whether all groups of a command come from files: some take theirs from a checkpoint when they run."""
+    chosen = [f"{group}/{option}" for group, option in choices(entry).items() if option]
     return bool(chosen) and all((CONF / f"{choice}.yaml").is_file() for choice in chosen)
 
 
-ENTRIES = sorted(path.stem for path in CONF.glob("*.yaml") if is_complete(path))
+ENTRIES = sorted(path.stem for path in CONF.glob("*.yaml") if is_complete(path.stem))
+OTHER_ENTRIES = sorted({path.stem for path in CONF.glob("*.yaml")} - set(ENTRIES))
+GROUPS = choices("train")
+
+
+def passed_by_name() -> set[str]:
+    """The names under which the package's own code passes values to what a node builds."""
+    calls = [
+        node
+        for file in (ROOT / "swahr").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    builders = {"instantiate", "build_callbacks"}
+    return {key.arg for call in calls if call.func.id in builders for key in call.keywords if key.arg}
+
+
+TARGETS = "swahr.targets.TargetEncoder"
+SHARED = {  # facts of the skeleton, the network and the targets; a node that lists one no longer follows it
+    **skeleton_facts(COCO),
+    **network_facts(SimpleNamespace(strides=(4, 2), size_multiple=32)),
+    **target_facts({"sigma": 2.0, "alignment": "centre"}),
+}
+GIVEN = SHARED.keys() | passed_by_name()
+
+
+def composed(entry: str, *overrides: str) -> Any:
+    """The configuration of a command, interpolations left as they are."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return OmegaConf.to_container(compose(entry, list(overrides)), resolve=False)
 
 
 def nodes(tree: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All mappings with a ``_target_``, with their place."""
+    """All mappings with a ``_target_``, with their paths."""
     if isinstance(tree, dict):
         if "_target_" in tree:
             yield where, tree
@@ -73,15 +112,14 @@ def problems(where: str, node: dict[str, Any]) -> list[str]:
     target = node["_target_"]
     component = resolve(target)
     parameters = inspect.signature(component).parameters
-    given = {str(key) for key in node} - {"_target_"}
-    expected = set(parameters) - RUNTIME_FACTS.get(target, frozenset())
+    given = {str(key) for key in node} - {"_target_", "_partial_"}
     found = [f"{where}: {target} has no parameter '{key}'" for key in sorted(given - set(parameters))]
-    if target.startswith("swahr."):  # a library's defaults are its own affair
-        found += [f"{where}: does not list '{key}' of {target}" for key in sorted(expected - given)]
-        found += [
-            f"{where}: lists '{key}', which build passes"
-            for key in sorted(given - expected & set(parameters))
-        ]
+    if target.startswith("swahr."):
+        needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+        missing = needed - given - GIVEN if not node.get("_partial_") else set()
+        found += [f"{where}: nobody gives '{key}' to {target}" for key in sorted(missing)]
+        fixed = given & SHARED.keys() if target != TARGETS else set()
+        found += [f"{where}: lists '{key}', which others must agree on" for key in sorted(fixed)]
     constructor = component.__init__ if inspect.isclass(component) else component
     hints = typing.get_type_hints(constructor)
     return found + [
@@ -96,42 +134,61 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def all_problems(tree: Any, where: str) -> list[str]:
-    return [problem for place, node in nodes(tree, where) for problem in problems(place, node)]
+    return [problem for path, node in nodes(tree, where) for problem in problems(path, node)]
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_every_file_fits_the_signatures_it_names(file: str) -> None:
-    tree = OmegaConf.to_container(OmegaConf.load(CONF / file), resolve=False)
-    assert all_problems(tree, file) == []
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_a_group_composes_and_fits(group: str, option: str) -> None:
+    override = f"{group}={option}" if group in GROUPS else f"+{group}={option}"
+    assert all_problems(composed("train", override), override) == []
+
+
+@pytest.mark.parametrize("entry", OTHER_ENTRIES)
+def test_every_other_command_fits_without_its_groups(entry: str) -> None:
+    tree = OmegaConf.to_container(OmegaConf.load(CONF / f"{entry}.yaml"), resolve=False)
+    assert all_problems(tree, entry) == []
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_every_command_composes(entry: str) -> None:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        composed = OmegaConf.to_container(compose(entry), resolve=False)
-    assert all_problems(composed, entry) == []
+    assert all_problems(composed(entry), entry) == []
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_still_fits(experiment: str) -> None:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        composed = OmegaConf.to_container(compose("train", [f"experiment={experiment}"]), resolve=False)
-    assert all_problems(composed, experiment) == []
+    assert all_problems(composed("train", f"experiment={experiment}"), experiment) == []
 
 
-def test_runtime_facts_name_parameters_that_exist() -> None:
-    stale = {
-        target: facts - set(inspect.signature(resolve(target)).parameters)
-        for target, facts in RUNTIME_FACTS.items()
-    }
-    assert {target: names for target, names in stale.items() if names} == {}
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [("aggregate", "single_scale"), ("grouping", "gated"), ("decode", "dark"), ("targets", "gaussian"),
+     ("evaluation", "coco")],
+)  # fmt: skip
+def test_constructors_have_the_defaults_of_the_default_options(group: str, option: str) -> None:
+    """A checkpoint from before a setting takes the constructor's."""
+    assert GROUPS[group] == option
+    checked = 0
+    for where, node in nodes(OmegaConf.to_container(OmegaConf.load(CONF / group / f"{option}.yaml")), group):
+        parameters = inspect.signature(resolve(node["_target_"])).parameters
+        for key, value in node.items():
+            if key != "_target_" and not is_left_open(value):
+                assert parameters[key].default == as_tuples(value), f"{where}.{key}"
+                checked += 1
+    assert checked >= 2
 
 
-def test_the_check_sees_missing_unknown_and_misfitting_entries() -> None:
-    source = {"_target_": "swahr.data.CocoSource", "annotations": 3, "images": "${root}", "frames": 1}
-    found = all_problems({"data": [source]}, "x")
-    assert [problem.partition(": ")[0] for problem in found] == ["x.data[0]"] * (len(found) - 1) + [
-        "x.data[0].annotations"
+def test_the_check_sees_what_is_missing_unknown_misfitting_or_cut_off() -> None:
+    source = {"_target_": "swahr.data.CocoSource", "annotations": 3, "frames": 1}
+    cut_off = {"_target_": "swahr.decode.Dark", "sigma": 2.0}
+    partial = {"_target_": "swahr.model.HeatmapHead", "_partial_": True}
+    found = all_problems([source, cut_off, partial], "x")
+    assert [problem.partition(": expected")[0] for problem in found] == [
+        "x[0]: swahr.data.CocoSource has no parameter 'frames'",
+        "x[0]: nobody gives 'images' to swahr.data.CocoSource",
+        "x[0].annotations",
+        "x[1]: lists 'sigma', which others must agree on",
     ]
-    assert any("no parameter 'frames'" in problem for problem in found)
-    assert any("does not list 'limit'" in problem for problem in found)
+
+
+def test_what_the_package_passes_is_found() -> None:
+    assert {"train", "val", "seed", "criterion", "pipeline", "folder", "extract_peaks"} <= passed_by_name()

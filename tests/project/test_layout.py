@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "target")
+STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "targets")
 NO_STAGE = {
-    "swahr": {"benchmark", "cli", "draw", "inference", "training"},
-    "conf": {"experiment", "hydra", "trainer", "training"},
+    "swahr": {"cli", "draw", "inference", "kernels", "synthetic", "training"},
+    "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
 }
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
 MAX_FILE, MAX_FUNCTION = 300, 50

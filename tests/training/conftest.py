@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import seed_everything
 
-from swahr.build import TrainingRun, build_training
 from swahr.cli.command import compose_config
+from swahr.training.build import TrainingRun, build_training
 
 
 def smoke_run(folder: Path, *overrides: str) -> TrainingRun:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small_network import small_network
 
 from swahr.model import HigherHRNet
 from swahr.training import prepare_network
@@ -9,13 +10,8 @@ from swahr.training import prepare_network
 OFF = {"channels_last": False, "compile": False, "activation_checkpointing": False}
 
 
-def small_network() -> HigherHRNet:
-    torch.manual_seed(0)
-    return HigherHRNet(
-        5, scale_head=True, weight_head=False, stem_channels=8, layer1_blocks=1, layer1_channels=4,
-        channels=(8, 8, 8, 8), modules=(1, 1, 1), blocks=1, deconv_channels=(8,), deconv_blocks=1,
-        modulation_kernel=3, initial_std=None,
-    ).train()  # fmt: skip
+def training_network() -> HigherHRNet:
+    return small_network(5, heads=("heatmaps", "tags", "scale_maps")).train()
 
 
 def step(network: HigherHRNet) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -29,8 +25,8 @@ def step(network: HigherHRNet) -> tuple[torch.Tensor, dict[str, torch.Tensor], d
 
 @pytest.mark.parametrize("switch", ["channels_last", "activation_checkpointing"])
 def test_a_step_is_the_same(switch):
-    plain = step(prepare_network(small_network(), **OFF))
-    switched = step(prepare_network(small_network(), **(OFF | {switch: True})))
+    plain = step(prepare_network(training_network(), **OFF))
+    switched = step(prepare_network(training_network(), **(OFF | {switch: True})))
     tolerance = (
         {"rtol": 0, "atol": 0} if switch == "activation_checkpointing" else {"rtol": 1e-3, "atol": 1e-3}
     )
@@ -49,8 +45,8 @@ def test_checkpointing_keeps_less_for_the_backward_pass():
             network(torch.zeros(1, 3, 128, 128, dtype=torch.uint8))
         return sum(sizes.values())
 
-    less = prepare_network(small_network(), **(OFF | {"activation_checkpointing": True}))
-    assert kept(less) < 0.6 * kept(small_network())
+    less = prepare_network(training_network(), **(OFF | {"activation_checkpointing": True}))
+    assert kept(less) < 0.6 * kept(training_network())
 
 
 def test_the_switches_of_a_run(make_run, tmp_path):

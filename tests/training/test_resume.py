@@ -75,19 +75,19 @@ def test_interrupt_saves_and_resumes_to_the_same_weights(make_run, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(make_run, tmp_path):
     run = make_run(tmp_path)
-    criterion = run.module.criterion
+    forward = run.module.criterion.forward
     seen = []
 
     def poisoned(output, targets):
-        terms = criterion(output, targets)
-        seen.append(terms["pull"].shape)
-        terms["pull"] = terms["pull"] * torch.tensor([1.0, float("nan")])
+        terms = forward(output, targets)
+        seen.append(terms["tags_pull"].shape)
+        terms["tags_pull"] = terms["tags_pull"] * torch.tensor([1.0, float("nan")])
         return terms
 
-    run.module.criterion = poisoned
+    run.module.criterion.forward = poisoned
     before = {name: value.clone() for name, value in run.module.network.named_parameters()}
     with pytest.raises(
-        FloatingPointError, match=r"\['pull'\] are not finite for the images with ids \[\d+\]"
+        FloatingPointError, match=r"\['tags_pull'\] are not finite for the images with ids \[\d+\]"
     ):
         fit(run)
     assert seen == [torch.Size([2])]

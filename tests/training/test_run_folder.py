@@ -44,7 +44,7 @@ def test_both_checkpoints_hold_the_averaged_weights(make_run, tmp_path):
 
 
 def test_the_best_weights_are_those_of_the_highest_ap_not_the_last(make_run, tmp_path):
-    run = make_run(tmp_path, "trainer.max_epochs=3", "training.ema_decay=null")
+    run = make_run(tmp_path, "trainer.max_epochs=3", "training.callbacks.ema=null")
     measured = [0.3, 0.5, 0.4]
     seen = []
 
@@ -63,8 +63,8 @@ def test_checkpoint_of_another_architecture_or_skeleton_is_refused(make_run, tmp
     run = make_run(tmp_path)
     run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
     path = tmp_path / "best.safetensors"
-    with pytest.raises(ValueError, match=r"best\.safetensors.*another architecture.*missing.*misshapen"):
-        make_run(tmp_path / "wider", "model.channels=[8,16,32,64]", f"weights={path}")
+    with pytest.raises(ValueError, match=r"best\.safetensors.*another architecture.*size mismatch.*\[16, 64"):
+        make_run(tmp_path / "wider", "model.backbone.channels=[8,16,32,64]", f"weights={path}")
     with pytest.raises(ValueError, match=r"best\.safetensors.*17 keypoints.*'crowdpose'"):
         make_run(tmp_path / "crowd", "data.skeleton=crowdpose", f"weights={path}")
 

@@ -1,0 +1,1 @@
+"""Benchmarks: every fast implementation is timed beside a plain version with the same result."""

@@ -1,0 +1,73 @@
+"""Measurements as a CSV file, and as tables in a Markdown page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Row
+
+_HEADER = ("what", "people", "variant", "median, ms (quartiles)", "times ours (quartiles)", "rounds", "")
+
+
+def write_csv(file: Path, rows: Sequence[Row], stamp: Mapping[str, Any]) -> None:
+    """Write the measurements; the first line is a comment with their provenance."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        stream.write(f"# {json.dumps(stamp)}\n")
+        writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(row.to_dict() | {"notes": row.notes_text()} for row in rows)
+
+
+def update_page(page: Path, rows: Sequence[Row], origin: str) -> None:
+    """Replace a page's tables: the text between ``<!-- table: <section> -->`` and ``<!-- end -->``.
+
+    Args:
+        page: a Markdown file.
+        rows: the measurements; sections without rows keep their table.
+        origin: the line below each table: device, commit, PyTorch.
+
+    Raises:
+        ValueError: the page has no markers for a section.
+    """
+    text = page.read_text(encoding="utf-8")
+    for section in dict.fromkeys(row.section for row in rows):
+        table = markdown_table([row for row in rows if row.section == section])
+        markers = re.compile(rf"(<!-- table: {re.escape(section)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        found = markers.search(text)
+        if found is None:
+            raise ValueError(
+                f"{page}: expected a line '<!-- table: {section} -->' and, below, '<!-- end -->'"
+            )
+        replacement = f"{found[1]}\n{table}\n\n{origin}.\n\n{found[2]}"
+        text = text[: found.start()] + replacement + text[found.end() :]
+    page.write_text(text, encoding="utf-8")
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """One line for each row, below a header."""
+    lines = [_HEADER, ("---",) * len(_HEADER)]
+    lines += [
+        (
+            row.name,
+            str(row.people or ""),
+            row.variant,
+            _spread(row.median_ms, row.low_ms, row.high_ms),
+            "1"
+            if row.ratio == row.ratio_low == row.ratio_high == 1
+            else _spread(row.ratio, row.ratio_low, row.ratio_high),
+            str(row.rounds),
+            row.notes_text(),
+        )
+        for row in rows
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(median: float, low: float, high: float) -> str:
+    return f"{median:.3g} ({low:.3g} to {high:.3g})"

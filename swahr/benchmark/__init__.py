@@ -1,1 +1,0 @@
-"""What things cost: every fast path beside the plain one that it must equal, timed in the same run."""

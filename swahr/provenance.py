@@ -1,0 +1,47 @@
+"""The provenance stamp of every checkpoint, result file and figure."""
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_LIBRARIES = ("torch", "lightning", "numpy", "opencv-python", "faster-coco-eval")
+
+
+def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[str, Any]:
+    """What produced a result: commit, seed, versions, device and the SHA-256 of input files.
+
+    Args:
+        seed: the run's seed; None if nothing is random.
+        files: annotation and weight files, recorded without their folders.
+    """
+    cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return {
+        "swahr": version("swahr"),
+        "commit": _commit(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+        "sha256": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, followed by ``+`` if files differ from it; None in an installed wheel."""
+    folder = Path(__file__).resolve().parent
+    if not (folder.parent / ".git").exists():
+        return None
+    command = ("git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+")
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,190 @@
+"""Composition for training and evaluation: builds data, criterion, module, callbacks and Trainer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from swahr.build import (
+    TEST_TIME_GROUPS,
+    build_network,
+    build_pipeline,
+    build_skeleton,
+    network_facts,
+    skeleton_facts,
+    target_facts,
+)
+from swahr.checkpoint import describe_run, start_from
+from swahr.data.datamodule import PoseDataModule
+from swahr.evaluation import results_from_poses
+from swahr.nodes import instantiate
+from swahr.provenance import provenance
+from swahr.skeleton import Skeleton
+from swahr.structures import Poses
+from swahr.training.compute import prepare_network
+from swahr.trusted import is_reference_only
+
+_DESCRIBED = ("model", "targets", *TEST_TIME_GROUPS, "evaluation", "expected")
+_NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
+
+Evaluation = Callable[[Mapping[int, Poses]], dict[str, float]]
+
+
+def build_source(node: DictConfig, skeleton: str | None) -> Any:
+    """A source of labelled images (`swahr.data.Source`)."""
+    built = build_skeleton(skeleton)
+    return instantiate(node, **({} if built is None else {"skeleton": built}))
+
+
+def build_data(config: DictConfig) -> PoseDataModule:
+    """Training and validation data; raises ValueError unless both have the same keypoints."""
+    node = config.data.module
+    train, val = (build_source(node[part], config.data.skeleton) for part in ("train", "val"))
+    if train.skeleton != val.skeleton:
+        raise ValueError(
+            f"the training data have the keypoints {list(train.skeleton.keypoints)}, the validation data "
+            f"{list(val.skeleton.keypoints)}; both need the same `categories`, or set data.skeleton"
+        )
+    values = {name: value for name, value in node.items() if name not in ("train", "val")}
+    module: PoseDataModule = instantiate(OmegaConf.create(values), train=train, val=val, seed=config.seed)
+    return module
+
+
+def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
+    """A network's node with only those heads whose maps a loss needs.
+
+    Args:
+        node: the group ``model``, with a head for each map under ``heads``.
+        needs: names of maps (`swahr.loss.Criterion.needs`).
+
+    Raises:
+        ValueError: there is no head for a needed map.
+    """
+    model: dict[str, Any] = _plain(node)
+    if "heads" not in model:
+        return model
+    if missing := sorted(needs - model["heads"].keys()):
+        raise ValueError(
+            f"the loss needs the maps {missing}, but model.heads only has {', '.join(model['heads'])}; add a "
+            f"head: model.heads.{missing[0]}._target_=…"
+        )
+    heads = {name: head for name, head in model["heads"].items() if name in needs | {"heatmaps"}}
+    return {**model, "heads": heads}
+
+
+def build_evaluation(node: DictConfig, ground_truth: Mapping[str, Any], skeleton: Skeleton) -> Evaluation:
+    """A function that returns the protocol's metrics, given the poses in each image by id."""
+    evaluator = instantiate(node)
+
+    def evaluate(poses: Mapping[int, Poses]) -> dict[str, float]:
+        # Only the given images count: training may limit validation to a part of them.
+        images = [image for image in ground_truth["images"] if image["id"] in poses]
+        annotations = [one for one in ground_truth["annotations"] if one["image_id"] in poses]
+        part = {**ground_truth, "images": images, "annotations": annotations}
+        metrics: dict[str, float] = evaluator(part, results_from_poses(poses), skeleton)
+        return metrics
+
+    return evaluate
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The objects of one run of `swahr train`."""
+
+    trainer: Trainer
+    module: LightningModule
+    data: PoseDataModule
+
+
+def build_training(config: DictConfig, folder: Path) -> TrainingRun:
+    """Build a run of `swahr train` from its configuration; the run writes to ``folder``."""
+    data = build_data(config)
+    criterion = instantiate(config.loss, **skeleton_facts(data.skeleton), **target_facts(config.targets))
+    model = model_node(config.model, criterion.needs)
+    network = build_network(model, data.skeleton)
+    if config.weights is not None:
+        start_from(network, config.weights, data.skeleton)
+    facts = skeleton_facts(data.skeleton) | target_facts(config.targets) | network_facts(network)
+    module = instantiate(
+        config.training.module,
+        **facts,
+        network=prepare_network(network, **{name: config.training[name] for name in _NETWORK_SWITCHES}),
+        encode_targets=instantiate(config.targets, **facts),
+        criterion=criterion,
+        pipeline=build_pipeline(config, facts),
+        evaluate=build_evaluation(config.evaluation, data.val.ground_truth(), data.skeleton),
+        optimiser=instantiate(config.training.optimiser),
+        batch_size=data.batch_size,
+    )
+    files = annotation_files([config.data.module.train, config.data.module.val])
+    stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
+    callbacks = build_callbacks(
+        config.training.callbacks,
+        folder=folder,
+        dirpath=folder,
+        source=data.val,
+        description=describe(config, model, network_facts(network), data.skeleton, stamp),
+        footer=f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}",
+    )
+    csv = CSVLogger(folder, name="", version="")
+    tensorboard = TensorBoardLogger(folder, name="", version="tensorboard")
+    trainer = instantiate(
+        config.trainer, callbacks=callbacks, logger=[csv, tensorboard], default_root_dir=folder
+    )
+    return TrainingRun(trainer, module, data)
+
+
+def build_callbacks(nodes: DictConfig, **facts: Any) -> list[Callback]:
+    """The Trainer's callbacks, in the order of their nodes; null nodes are skipped."""
+    return [instantiate(node, **facts) for node in nodes.values() if node is not None]
+
+
+def describe(
+    config: DictConfig,
+    model: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    skeleton: Skeleton,
+    stamp: Mapping[str, Any],
+) -> str:
+    """The description in a run's checkpoints.
+
+    Args:
+        config: the run's configuration, recorded as text.
+        model: the network's node, with the heads that were built.
+        facts: see `swahr.build.network_facts`.
+        skeleton: the keypoints that the network predicts.
+        stamp: see `swahr.provenance.provenance`.
+    """
+    whole = {str(name): _plain(value) for name, value in config.items() if name != "data"}
+    whole["data"] = _with_references(config, "data")
+    groups = {name: whole[name] for name in (*_DESCRIBED, "data")} | {"model": dict(model)}
+    text = OmegaConf.to_yaml(OmegaConf.create(whole))
+    facts = {**facts, "strides": list(facts["strides"])}
+    return describe_run(groups, facts, skeleton, {**stamp, "config": text})
+
+
+def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:
+    """The annotation files of sources of images."""
+    return sorted({str(node.annotations) for node in nodes if node.get("annotations")})
+
+
+def _plain(value: Any, *, resolve: bool = True) -> Any:
+    return OmegaConf.to_container(value, resolve=resolve) if OmegaConf.is_config(value) else value
+
+
+def _with_references(config: DictConfig, group: str) -> Any:
+    """A group in which references are kept, so that ``data.root`` can change, but resolvers are resolved."""
+
+    def walk(raw: Any, path: str) -> Any:
+        if isinstance(raw, dict):
+            return {key: walk(value, f"{path}.{key}") for key, value in raw.items()}
+        if isinstance(raw, list):
+            return [walk(value, f"{path}[{i}]") for i, value in enumerate(raw)]
+        return raw if is_reference_only(raw) else _plain(OmegaConf.select(config, path))
+
+    return walk(_plain(config[group], resolve=False), group)

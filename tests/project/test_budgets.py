@@ -1,0 +1,88 @@
+"""How much there is to read and to import; the limits are the project's goals, not measurements."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SWAHR = ROOT / "swahr"
+
+EVENING = (  # what one reads to understand the method
+    "skeleton.py", "structures.py", "geometry.py", "map_kinds.py",
+    "targets", "model", "loss", "aggregate", "grouping", "decode", "training",
+)  # fmt: skip
+MARK = "Published compatibility: "
+"""Begins the docstring of a module that serves published weights and metrics only."""
+COMPATIBILITY = {"grouping/official.py", "model/published.py"}
+EVENING_LINES = 3300
+ALL_LINES = 9000  # without the renderer of synthetic crowds
+IMPORTED_MODULES = 45
+NOT_IMPORTED = ("lightning", "matplotlib", "numba", "swahr.synthetic", "swahr.training", "swahr.data")
+
+
+def files(*places: str) -> Iterator[Path]:
+    """Python files of the package, or of some parts of it."""
+    for place in places or ("",):
+        path = SWAHR / place
+        yield from [path] if path.is_file() else sorted(path.rglob("*.py"))
+
+
+def name(file: Path) -> str:
+    return file.relative_to(SWAHR).as_posix()
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def lines_of_code(file: Path) -> int:
+    """Lines without docstrings."""
+    docstrings = [
+        node.body[0]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and ast.get_docstring(node) is not None
+    ]
+    return len(lines(file)) - sum((doc.end_lineno or doc.lineno) - doc.lineno + 1 for doc in docstrings)
+
+
+def test_the_method_is_read_in_an_evening() -> None:
+    counted = {name(file): lines_of_code(file) for file in files(*EVENING)}
+    assert counted.keys() >= COMPATIBILITY
+    total = sum(length for file, length in counted.items() if file not in COMPATIBILITY)
+    assert total <= EVENING_LINES
+
+
+def test_modules_for_published_weights_say_so_in_their_first_line() -> None:
+    marked = {name(file) for file in files() if lines(file)[0].startswith(f'"""{MARK}')}
+    assert marked == COMPATIBILITY
+
+
+def test_the_package_is_small() -> None:
+    assert sum(len(lines(file)) for file in files() if "synthetic" not in file.parts) <= ALL_LINES
+
+
+@pytest.fixture(scope="module")
+def imported() -> list[str]:
+    """The modules that a fresh process has after `from swahr import Predictor`."""
+    script = "import json, sys\nfrom swahr import Predictor\nprint(json.dumps(sorted(sys.modules)))"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    modules: list[str] = json.loads(done.stdout)
+    return modules
+
+
+def test_predicting_imports_little_of_the_package(imported: list[str]) -> None:
+    own = [module for module in imported if module.partition(".")[0] == "swahr"]
+    assert "swahr.predictor" in own
+    assert len(own) <= IMPORTED_MODULES, own
+
+
+def test_predicting_imports_nothing_that_only_training_and_drawing_need(imported: list[str]) -> None:
+    assert set(imported).isdisjoint(NOT_IMPORTED)
