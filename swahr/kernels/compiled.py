@@ -23,18 +23,16 @@ _ONE_AT_A_TIME = threading.Lock()
 """Held while all cores work: some of Numba's threading layers do not allow calls from two threads."""
 
 
-def compiled(*, reorder_sums: bool = False, parallel: bool = False) -> Callable[[Function], Function]:
+def compiled(*, parallel: bool = False) -> Callable[[Function], Function]:
     """Return a decorator that compiles a function at its first call and caches the machine code on disk.
 
     The machine code rounds as written, releases the GIL, and does not check indices.
 
     Args:
-        reorder_sums: allow sums to be computed in another order, several terms at a time.
         parallel: run loops over `numba.prange` on as many threads as PyTorch uses. Only Python can call such
             a function.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    options["fastmath"] = {"reassoc"} if reorder_sums else False
 
     def compile_later(function: Function) -> Function:
         original: Function = inspect.unwrap(function)  # tests wrap functions in checks of shapes

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from swahr.loss.adaptation import PixelWeight, TargetAdaptation
-from swahr.loss.heatmap import masked_mean, support_only, weight_penalty
+from swahr.loss.heatmap import masked_mean, squared_difference, support_only, weight_penalty
 from swahr.loss.tags import associative_embedding
 from swahr.structures import Maps, MapTargets, NetworkOutput, Targets
 
@@ -101,7 +101,7 @@ class HeatmapRegression(StrideTerm):
     def at_stride(self, maps: Maps, target: MapTargets) -> Float[Tensor, " b"]:
         heatmaps = target.heatmaps.to(maps.heatmaps.dtype)
         adapted = heatmaps if self.adaptation is None else self.adaptation(maps, heatmaps)
-        errors = (maps.heatmaps - adapted).square()
+        errors = squared_difference(maps.heatmaps, adapted)
         if self.pixel_weight is not None:
             errors = errors * self.pixel_weight(maps, heatmaps)
         return masked_mean(errors, target.valid)
@@ -114,7 +114,7 @@ class ScaleMapPenalty(StrideTerm):
 
     def at_stride(self, maps: Maps, target: MapTargets) -> Float[Tensor, " b"]:
         alpha = support_only(maps.fields["scale_maps"], target.heatmaps)
-        return masked_mean(alpha.square(), target.valid)
+        return masked_mean(squared_difference(alpha, 0.0), target.valid)
 
 
 class WeightMapPenalty(StrideTerm):
@@ -145,7 +145,7 @@ class MapRegression(StrideTerm):
         """
         if self.map not in target.fields:
             raise ValueError(f"no target for the map '{self.map}'; add its encoder: targets.extra.{self.map}")
-        return masked_mean((maps.fields[self.map] - target.fields[self.map]).square(), target.valid)
+        return masked_mean(squared_difference(maps.fields[self.map], target.fields[self.map]), target.valid)
 
 
 class TagLoss(Term):
