@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from benchmarks.bars import draw_ratios
 from benchmarks.measure import Row
-from benchmarks.report import update_page, write_csv
+from benchmarks.report import update_page
 from benchmarks.sections import check_sections, measure_sections
 from omegaconf import DictConfig
 from rich.console import Console
+from stamped import origin, write_csv
 
 from swahr.cli.command import fresh_folder, report, run_command
 from swahr.files import write_json
@@ -41,11 +42,6 @@ def benchmark(config: DictConfig) -> list[Row]:
     return rows
 
 
-def origin(stamp: Mapping[str, Any]) -> str:
-    """The provenance of measurements in one line: device, commit, PyTorch."""
-    return f"{stamp['device']}, commit {stamp['commit']}, torch {stamp['libraries']['torch']}"
-
-
 def _ratios(rows: Sequence[Row]) -> dict[str, float]:
     return {
         f"{row.name}{f', {row.people} people' if row.people else ''}: {row.variant}": row.ratio
@@ -55,7 +51,8 @@ def _ratios(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _write(folder: Path, rows: Sequence[Row], ratios: Mapping[str, float], stamp: Mapping[str, Any]) -> None:
-    write_csv(folder / "benchmark.csv", rows, stamp)
+    texts = [row.to_dict() | {"notes": row.notes_text()} for row in rows]
+    write_csv(folder / "benchmark.csv", texts, stamp)
     write_json(
         folder / "benchmark.json", {"measurements": [row.to_dict() for row in rows], "stamp": dict(stamp)}
     )

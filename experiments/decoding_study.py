@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 from scores import score
-from study_page import draw_study, markdown, write_csv
+from stamped import write_csv
+from study_page import draw_study, markdown
 from variants import Nodes, Outcome, Study, Variant
 
 from swahr.cli.command import fresh_folder, report, run_command
@@ -61,7 +62,7 @@ def decoding_study(config: DictConfig) -> list[dict[str, Any]]:
     }
     write_csv(folder / "study.csv", rows, stamp)
     write_csv(folder / "crowds.csv", growth, stamp)
-    (folder / "tables.md").write_text(markdown(rows, growth), encoding="utf-8")
+    (folder / "tables.md").write_text(markdown(rows, growth, stamp), encoding="utf-8")
     write_image(
         folder / "study.png", draw_study(rows, growth, footer=f"commit {stamp['commit']} seed {config.seed}")
     )

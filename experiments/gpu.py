@@ -10,7 +10,7 @@ import torch
 from gpu_suite.page import write_page
 from gpu_suite.part import PARTS
 from gpu_suite.processes import run_parts
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from swahr.cli.command import fresh_folder, report, run_command
 from swahr.files import write_json
@@ -25,10 +25,10 @@ def gpu(config: DictConfig) -> dict[str, Any]:
     """
     _check(config)
     folder, start = fresh_folder(config.output), time.monotonic()
-    parts = run_parts(_on_cpu(config) if config.dry_run else config, folder)
+    parts = run_parts(config, folder)
     result = {
         "dry_run": config.dry_run,
-        "device": "cpu" if config.dry_run else config.device,
+        "device": config.device,
         "passed": all(part["status"] == "passed" for part in parts.values()),
         "seconds": time.monotonic() - start,
         "stamp": provenance(seed=config.seed),
@@ -58,13 +58,6 @@ def _check(config: DictConfig) -> None:
             f"expected a GPU, but device={config.device} and PyTorch {torch.__version__} finds "
             f"{torch.cuda.device_count()} CUDA devices; --config-name=gpu_dry_run tries this command on a CPU"
         )
-
-
-def _on_cpu(config: DictConfig) -> DictConfig:
-    config = config.copy()
-    with open_dict(config):
-        config.device = "cpu"
-    return config
 
 
 def gpu_or_exit(config: DictConfig) -> None:

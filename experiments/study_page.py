@@ -1,16 +1,14 @@
-"""Output of the decoding study: stamped CSV files, Markdown tables and a figure."""
+"""Output of the decoding study: Markdown tables and a figure."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from stamped import origin
 
 from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
 
@@ -23,24 +21,16 @@ _REFINED = ("none", "quarter", "dark", "dark_scale_map")
 _REFINED += ("stride_4_none", "stride_4_quarter", "stride_4_dark", "stride_4_scale_map")
 
 
-def write_csv(path: Path, rows: Sequence[Row], stamp: Mapping[str, Any]) -> None:
-    """Write a comment line with the stamp as JSON, then the table."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        file.write(f"# {json.dumps(stamp)}\n")
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def markdown(rows: Sequence[Row], growth: Sequence[Row]) -> str:
-    """Return all tables of the study."""
+def markdown(rows: Sequence[Row], growth: Sequence[Row], stamp: Mapping[str, Any]) -> str:
+    """Return all tables of the study, each above its origin."""
+    below = ["", f"{origin(stamp)}, seed {stamp['seed']}.", ""]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     parts = []
     for dataset in datasets:
         own = [row for row in rows if row["dataset"] == dataset]
-        parts += [f"### {NAMES[dataset]}", "", *_variant_table(own), ""]
-    parts += ["### What recovery fills in", "", *_recovery_table(rows), ""]
-    return "\n".join([*parts, "### People found in growing crowds", "", *_growth_table(growth), ""])
+        parts += [f"### {NAMES[dataset]}", "", *_variant_table(own), *below]
+    parts += ["### What recovery fills in", "", *_recovery_table(rows), *below]
+    return "\n".join([*parts, "### People found in growing crowds", "", *_growth_table(growth), *below])
 
 
 def _variant_table(rows: Sequence[Row]) -> list[str]:

@@ -94,8 +94,9 @@ def settings_of(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> DictCo
     groups = {name: checkpoint.config[name] for name in TEST_TIME_GROUPS}
     settings = OmegaConf.create(groups | {"batch_size": 8})
     OmegaConf.set_struct(settings, True)
-    for name in groups:  # a constructor knows its own parameters, which a node need not list
-        OmegaConf.set_struct(settings[name], False)
+    nodes = (settings.aggregate, settings.decode, settings.postprocess, *settings.grouping.values())
+    for node in filter(OmegaConf.is_config, nodes):  # need not list all parameters of their constructors
+        OmegaConf.set_struct(node, False)
     try:
         merged = OmegaConf.merge(settings, OmegaConf.from_dotlist(list(overrides)))
     except OmegaConfBaseException as error:

@@ -10,7 +10,8 @@ import os
 import pickle
 import tarfile
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class Checkpoint:
     Attributes:
         weights: the network's state dict; empty for an exported network.
         config: the configuration groups that rebuild and test the network, as plain values.
-        facts: ``strides`` and ``size_multiple`` of an exported network.
+        facts: ``strides`` and ``size_multiple`` of the network.
         skeleton: the keypoints that the network predicts.
         stamp: see `swahr.provenance`; ``stamp["config"]`` is the run's whole configuration as text.
         path: the file.
@@ -163,22 +164,31 @@ def _described(
     path: Path, weights: dict[str, Tensor], description: str, *, trust: Iterable[str] | None
 ) -> Checkpoint:
     """Parse, check and migrate. If ``trust`` is None, ``config`` is unchecked and must not be used."""
-    try:
+    with _damage_reported(path):
         values = json.loads(description)
         if trust is not None:
             check_targets(values["config"], source=str(path), trust=trust)
         values, weights = migrated(values, weights, source=str(path))
         skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
+        config, facts = _DEFAULTS | values["config"], values.get("facts", {})
+        _check_mappings({"model": config["model"], "facts": facts, "expected": {}} | config)
+    return Checkpoint(weights, config, facts, skeleton, values.get("stamp", {}), path)
+
+
+@contextmanager
+def _damage_reported(path: Path) -> Iterator[None]:
+    """Errors in reading a description become a ValueError."""
+    try:
+        yield
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: the description inside is damaged ({error!r}); copy it again") from error
-    return Checkpoint(
-        weights=weights,
-        config=_DEFAULTS | values["config"],
-        facts=values.get("facts", {}),
-        skeleton=skeleton,
-        stamp=values.get("stamp", {}),
-        path=path,
-    )
+
+
+def _check_mappings(groups: Mapping[str, Any]) -> None:
+    """Check groups and facts; Hydra would read one that is text as YAML, with classes that nobody checked."""
+    for name in ("model", "data", "facts", "expected", *_DEFAULTS):
+        if not isinstance(groups[name], dict) and (name, groups[name]) != ("expected", None):
+            raise TypeError(f"{name}: expected a mapping, got {groups[name]!r}")
 
 
 def add_description(path: Path, description: str) -> None:
@@ -215,8 +225,15 @@ def start_from(network: nn.Module, path: str | os.PathLike[str], skeleton: Skele
 
 def check_resumable(path: str | os.PathLike[str]) -> None:
     """Raise ValueError unless training can resume from a ``.ckpt``, which must be of this format."""
-    _, description = _read(Path(path))
-    if json.loads(description).get("format", 1) != FORMAT:
+    path = Path(path)
+    if path.suffix != ".ckpt":
+        raise ValueError(
+            f"ckpt={path}: expected a training run's .ckpt; to start a new run from it, use weights={path}"
+        )
+    _, description = _read(path)
+    with _damage_reported(path):
+        number = json.loads(description).get("format", 1)
+    if number != FORMAT:
         raise ValueError(
             f"{path}: expected a training run of this version of swahr, but an older one wrote it; its "
             f"optimiser state does not fit. Start a new run from its weights: weights={path}"
@@ -239,11 +256,12 @@ def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], str | None]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); copy or train it again") from error
-    if not isinstance(content, dict) or not isinstance(content.get(_METADATA), str | None):
+    weights = content.get("state_dict", {}) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not isinstance(content.get(_METADATA), str | None):
         raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
             f"{path}: expected a training run's checkpoint, got another pickle; copy or train it again"
         )
-    return network_weights(content.get("state_dict", {})), content.get(_METADATA)
+    return network_weights(weights), content.get(_METADATA)
 
 
 def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -252,6 +270,10 @@ def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, which has several implementations
         raise ValueError(f"{path}: not a readable ONNX file ({error}); copy or export it again") from error
+    if any(tensor.data_location == tensor.EXTERNAL for tensor in model.graph.initializer):
+        raise ValueError(
+            f"{path}: expected all weights inside the file, but it names other files; export it again"
+        )
     return {}, {entry.key: entry.value for entry in model.metadata_props}.get(_METADATA)
 
 

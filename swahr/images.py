@@ -74,7 +74,10 @@ def write_image(path: str | Path, image: UInt8[np.ndarray, "H W 3"], *, jpeg_qua
 def check_image(image: UInt8[np.ndarray, "H W 3"]) -> None:
     """Raise ValueError unless ``image`` is ``(H, W, 3)`` of uint8 with at least one pixel."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"expected an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}")
+        raise ValueError(
+            f"expected an RGB image of shape (H, W, 3) and type uint8, got {image.shape} of {image.dtype}; "
+            "swahr.read_image returns such arrays for all image files"
+        )
 
 
 def _is_truncated(data: bytes) -> bool:

@@ -5,7 +5,7 @@ register theirs with `define_map` (see docs/extending.md).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TypeVar
@@ -75,7 +75,8 @@ _KINDS: dict[str, MapKind] = {}
 
 def define_map(kind: MapKind) -> MapKind:
     """Register a kind and return it; raises ValueError if its name belongs to another kind."""
-    if _KINDS.setdefault(kind.name, kind) != kind:
+    known = _KINDS.setdefault(kind.name, kind)
+    if replace(known, mirror=kind.mirror) != kind:  # a notebook's cell defines its function anew
         raise ValueError(f"a map named '{kind.name}' is already defined as {_KINDS[kind.name]}; rename yours")
     return kind
 

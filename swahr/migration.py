@@ -59,7 +59,7 @@ def _config_of_format_1(old: Mapping[str, Any]) -> dict[str, Any]:
     config = {group: old[group] for group in _GROUPS if group in old}
     config["model"] = _model(old["model"], old["loss"])
     config["targets"] = {**old["target"], "_target_": "swahr.targets.TargetEncoder"}
-    aggregate = dict(old["aggregate"])
+    aggregate = {name: value for name, value in old["aggregate"].items() if name != "alignment"}
     config["aggregate"] = {"round_to": aggregate.pop("size_multiple"), **aggregate}
     config["grouping"] = {"peaks": old["grouping"]["peaks"], "rule": _rule(old["grouping"]["groups"])}
     config["decode"] = _decode(old["decode"])

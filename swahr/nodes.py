@@ -33,7 +33,7 @@ def instantiate(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
         facts: values that the caller knows, such as ``skeleton``, ``num_keypoints`` or ``strides``.
 
     Raises:
-        ValueError: an entry is not a parameter of the target, or the target does not exist.
+        ValueError: there is no target, it does not exist, or an entry is not one of its parameters.
     """
     return _instantiate(
         OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node, facts
@@ -41,6 +41,8 @@ def instantiate(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
 
 
 def _instantiate(node: Any, facts: Mapping[str, Any]) -> Any:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ValueError(f"expected a node with `_target_`, got {node!r}")
     values = dict(node)
     name, partial = str(values.pop("_target_")), bool(values.pop("_partial_", False))
     target = locate(name)

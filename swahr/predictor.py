@@ -22,7 +22,7 @@ from swahr.build import (
     target_facts,
 )
 from swahr.checkpoint import Checkpoint, load_checkpoint
-from swahr.images import read_image
+from swahr.images import check_image, read_image
 from swahr.inference import ExportedNetwork, TorchNetwork, open_exported
 from swahr.pipeline import PosePipeline
 from swahr.skeleton import Skeleton
@@ -97,7 +97,7 @@ class Predictor:
         if checkpoint.is_exported:
             _check_exported_settings(checkpoint, settings)
             network, device = _exported(checkpoint, **run)
-            facts |= checkpoint.facts
+            facts |= {name: checkpoint.facts[name] for name in ("strides", "size_multiple")}
         else:
             if backend := run.pop("backend", None):
                 raise ValueError(f"{checkpoint.path}: expected an exported .onnx file for backend={backend}")
@@ -149,9 +149,5 @@ def _exported(
 def _as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
     if not isinstance(image, np.ndarray):
         return read_image(Path(image))
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f"expected an RGB image of shape (H, W, 3) and type uint8, got {image.shape} of {image.dtype}; "
-            "swahr.read_image returns such arrays for all image files"
-        )
+    check_image(image)
     return image

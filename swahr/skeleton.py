@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,18 @@ class Skeleton:
         """The number of keypoints, ``k``."""
         return len(self.keypoints)
 
-    @property
+    @cached_property
     def flip_permutation(self) -> tuple[int, ...]:
         """For each keypoint the index of its mirror image (itself when it has none)."""
         partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
         return tuple(self.keypoints.index(partner.get(name, name)) for name in self.keypoints)
 
-    @property
+    @cached_property
     def limb_indices(self) -> tuple[tuple[int, int], ...]:
         """Limbs as pairs of keypoint indices."""
         return tuple((self.keypoints.index(a), self.keypoints.index(b)) for a, b in self.limbs)
 
-    @property
+    @cached_property
     def grouping_indices(self) -> tuple[int, ...]:
         """Keypoint indices in the order in which grouping visits them."""
         return tuple(self.keypoints.index(name) for name in self.grouping_order)

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-_OWN_PACKAGE = "swahr"
 _DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _HYDRA_KEY = re.compile(r"_\w+_")
 _NODE_SETTINGS = {"_target_", "_partial_"}
-_REFERENCE = re.compile(r"\$\{\s*[\w.\[\]]+\s*\}")
+_REFERENCE = re.compile(r"(^|(?<=/))\$\{\s*[\w.\[\]]+\s*\}(?=/|$)")  # a whole part of a path
+_DEEPEST = 40  # nested values
 _UNUSED = {("trainer", "lightning.pytorch.Trainer")}  # present in files of format 1, but never instantiated
 
 
@@ -23,13 +23,13 @@ def check_targets(config: Mapping[str, Any], *, source: str, trust: Iterable[str
     Args:
         config: plain values, by group.
         source: name of the file in messages.
-        trust: packages whose classes are allowed besides those of swahr.
+        trust: packages whose classes are allowed besides those of swahr; one or several.
 
     Raises:
         ValueError: a ``_target_`` is not the name of a class or belongs to another package, a key is one of
             Hydra's own (such as ``defaults``), or an interpolation is more than a reference to another value.
     """
-    trusted = (_OWN_PACKAGE, *trust)
+    trusted = ("swahr", *([trust] if isinstance(trust, str) else trust))
     for group, tree in config.items():
         for path, key, value in _entries(tree, f"{source}: {group}"):
             if key == "defaults" or "${" in key or (_HYDRA_KEY.fullmatch(key) and key not in _NODE_SETTINGS):
@@ -40,8 +40,8 @@ def check_targets(config: Mapping[str, Any], *, source: str, trust: Iterable[str
                 _check_package(path, value, trusted)
             if not is_reference_only(value):
                 raise ValueError(
-                    f"{path}={value!r} refused: values of a checkpoint may refer to others (${{group.key}}), "
-                    "but not call resolvers"
+                    f"{path}={value!r} refused: values of a checkpoint may refer to others "
+                    "(${group.key}/…), but not call resolvers"
                 )
 
 
@@ -55,16 +55,21 @@ def _check_package(path: str, name: str, trusted: tuple[str, ...]) -> None:
 
 
 def is_reference_only(value: Any) -> bool:
-    """Whether a plain value has no interpolations except references such as ``${data.root}``."""
+    """Whether a plain value has no interpolations but references that are whole parts of a path.
+
+    Thus values cannot be put together from ``$``, ``{`` and the name of a resolver.
+    """
     return not isinstance(value, str) or "${" not in _REFERENCE.sub("", value)
 
 
-def _entries(tree: Any, path: str, key: str = "") -> Iterator[tuple[str, str, Any]]:
+def _entries(tree: Any, path: str, key: str = "", depth: int = 0) -> Iterator[tuple[str, str, Any]]:
     """The path, key and value of a tree and everything in it; the key of a list's item is empty."""
+    if depth > _DEEPEST:
+        raise ValueError(f"{path[:200]}… refused: expected values nested at most {_DEEPEST} deep")
     yield path, key, tree
     if isinstance(tree, Mapping):
         for name, value in tree.items():
-            yield from _entries(value, f"{path}.{name}", str(name))
+            yield from _entries(value, f"{path}.{name}", str(name), depth + 1)
     elif isinstance(tree, list | tuple):
         for i, value in enumerate(tree):
-            yield from _entries(value, f"{path}[{i}]")
+            yield from _entries(value, f"{path}[{i}]", "", depth + 1)

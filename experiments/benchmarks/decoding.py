@@ -26,23 +26,28 @@ _BATCH = 4
 
 def decode_cases(config: DictConfig, people: Sequence[int], device: torch.device) -> Iterator[Case]:
     """Decoding one image's maps with ``config.official`` and with ``config.native``."""
-    h, w = config.decode_size
     for name in ("official", "native"):
         decoder = build_pipeline(config[name], coco_facts(config)).decode
         for count in people:
-            maps = crowd_maps(
-                count,
-                keypoints=COCO.num_keypoints,
-                size=(h // 2, w // 2),
-                project=config[name].aggregate.project,
-                missing=config.missing,
-                device=device,
-                seed=config.seed,
-            )
+            maps = decoded_maps(config, name, count, device)
             yield _whole(name, count, maps, decoder, with_plain=count <= config.plain_people)
             yield from _parts(name, count, maps, decoder)
             if count == config.plain_people:
                 yield _batch(name, count, maps, decoder)
+
+
+def decoded_maps(config: DictConfig, name: str, people: int, device: torch.device) -> DenseMaps:
+    """Maps of a crowd, for the decoder ``config[name]`` and an input of ``config.decode_size``."""
+    h, w = config.decode_size
+    return crowd_maps(
+        people,
+        keypoints=COCO.num_keypoints,
+        size=(h // 2, w // 2),
+        project=config[name].aggregate.project,
+        missing=config.missing,
+        device=device,
+        seed=config.seed,
+    )
 
 
 def _whole(name: str, people: int, maps: DenseMaps, decoder: Decoder, *, with_plain: bool) -> Case:
@@ -113,7 +118,7 @@ def _parts(name: str, people: int, maps: DenseMaps, decoder: Decoder) -> Iterato
     steps: dict[str, Action] = {
         "peaks": partial(decoder.extract_peaks, maps),
         "grouping": partial(decoder.group, peaks),
-        "refinement": partial(decoder.refine, groups, own),
+        f"refinement ({type(decoder.refine).__name__})": partial(decoder.refine, groups, own),
     }
     if decoder.recover is not None:
         steps["recovery"] = partial(decoder.recover, refined, own)

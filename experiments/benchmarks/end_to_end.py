@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.measure import Action, Case
 from benchmarks.networks import coco_facts, exported_networks, untrained_network
+from benchmarks.poses import compare_poses
 from swahr.aggregate import Aggregator
 from swahr.build import build_pipeline, network_facts
 from swahr.inference import ExportedNetwork, TorchNetwork
@@ -22,9 +22,6 @@ from swahr.predictor import Predictor
 from swahr.skeleton import COCO
 from swahr.structures import Poses
 from swahr.synthetic import SyntheticSource
-
-_NEAR = 0.05  # pixels
-_APART = 0.01  # share of keypoints that may differ by more, because nearly equal peaks compete
 
 
 def end_to_end_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> Iterator[Case]:
@@ -47,7 +44,7 @@ def end_to_end_cases(config: DictConfig, _: Sequence[int], device: torch.device)
         predictor = Predictor(network=run, pipeline=pipeline, skeleton=COCO, device=device)
         variants: dict[str, Action] = {"ours": partial(predictor.predict, images), "plain": plain}
         what = f"{name}, {len(images)} pictures, short side {config.end_to_end.size}"
-        compare = _compare_poses if exact else None
+        compare = compare_poses if exact else None
         return Case("end to end", what, 0, variants, compare, work={"images": len(images)})
 
     for precision in ("fp32", "bf16"):
@@ -78,14 +75,3 @@ def native_pipeline(
     node = OmegaConf.merge(config.native, changes)
     assert isinstance(node, DictConfig)
     return build_pipeline(node, coco_facts(config) | network_facts(network), exported=exported)
-
-
-def _compare_poses(ours: list[Poses], plain: list[Poses]) -> None:
-    assert [len(poses) for poses in ours] == [len(poses) for poses in plain]
-    apart = []
-    for found, expected in zip(ours, plain, strict=True):
-        both = found.present & expected.present
-        distance = np.abs(found.keypoints - expected.keypoints).max(axis=-1, initial=0)
-        apart.append(np.where(both, distance > _NEAR, found.present != expected.present).ravel())
-    share = float(np.concatenate(apart).mean()) if any(map(len, apart)) else 0.0
-    assert share <= _APART, f"{share:.1%} of the keypoints are more than {_NEAR} pixels apart"

@@ -39,7 +39,7 @@ def forward_cases(config: DictConfig, _: Sequence[int], device: torch.device) ->
             images,
             f"PyTorch {name}",
             options["precision"],
-            partial(aggregate.forward_scale, prepared, images),
+            partial(aggregate.forward_test_scale, prepared, images),
         )
     if config.forward.exported and device.type == "cpu":
         with exported_networks(network, aggregate, PeakExtractor()) as exported:
@@ -48,7 +48,7 @@ def forward_cases(config: DictConfig, _: Sequence[int], device: torch.device) ->
     prepared = TorchNetwork(network, device=device, precision="bf16")
     for count, side in config.forward.others:
         images = _noise(count, side, device)
-        yield case(images, "PyTorch bf16", "bf16", partial(aggregate.forward_scale, prepared, images))
+        yield case(images, "PyTorch bf16", "bf16", partial(aggregate.forward_test_scale, prepared, images))
 
 
 def _pytorch_options(config: DictConfig) -> dict[str, dict[str, Any]]:
@@ -87,7 +87,7 @@ def _case(
 
 def _plain(aggregate: Aggregator, network: HigherHRNet, images: Tensor) -> Mapping[str, Tensor]:
     with torch.inference_mode():
-        return aggregate.forward_scale(network, images)
+        return aggregate.forward_test_scale(network, images)
 
 
 def _compare(ours: Mapping[str, Tensor], plain: Mapping[str, Tensor], *, tolerance: float) -> None:

@@ -10,15 +10,12 @@ import torch
 from omegaconf import DictConfig
 
 from benchmarks.measure import Case
-from benchmarks.networks import untrained_network
-from benchmarks.training import total_loss
+from benchmarks.training import TrainingStep
 from swahr.data import CocoSource, RandomAffine, Source
 from swahr.data.datamodule import PoseDataModule
-from swahr.loss import Criterion
 from swahr.nodes import instantiate
 from swahr.structures import Batch
 from swahr.synthetic import SyntheticSource, render_dataset
-from swahr.targets import TargetEncoder
 from swahr.training.build import build_source
 
 Step = Callable[[Batch], None]
@@ -28,7 +25,11 @@ _PHOTOGRAPH = (480, 640)  # (h, w), COCO's usual size
 def loader_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> Iterator[Case]:
     """An epoch of JPEG files, and one of crowds that are rendered on demand."""
     side, count = config.train_size, config.loader_images
-    step = _training_step(config, device)
+    train = TrainingStep(config, config.model, device)
+
+    def step(batch: Batch) -> None:
+        train(batch.to(device))
+
     with tempfile.TemporaryDirectory() as folder:
         crowds = SyntheticSource(size=count, seed=config.seed, image_size=_PHOTOGRAPH, people=(1, 12))
         files = CocoSource(render_dataset(crowds, folder), Path(folder, "images"))
@@ -40,20 +41,6 @@ def loader_cases(config: DictConfig, _: Sequence[int], device: torch.device) -> 
     config.data.module.augmentation.input_size = side
     rendered = build_source(config.data.module.train, config.data.skeleton)
     yield _case("rendered crowds", rendered, instantiate(config.data.module.augmentation), config, step)
-
-
-def _training_step(config: DictConfig, device: torch.device) -> Step:
-    """A training step without the optimiser."""
-    criterion: Criterion = instantiate(config.loss)
-    network = untrained_network(config, config.model, device).train()
-    encode: TargetEncoder = instantiate(config.targets, strides=network.strides)
-
-    def step(batch: Batch) -> None:
-        batch = batch.to(device)
-        network.zero_grad()
-        total_loss(criterion(network(batch.images), encode(batch))).backward()  # type: ignore[no-untyped-call] # torch's
-
-    return step
 
 
 def _case(name: str, source: Source, augmentation: RandomAffine, config: DictConfig, step: Step) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from omegaconf import DictConfig
@@ -10,12 +11,12 @@ from reference import losses as reference
 from torch import Tensor
 
 from benchmarks.measure import Action, Case
-from benchmarks.networks import untrained_network
 from benchmarks.training import (
     Losses,
     compare_losses,
+    loss_bound,
+    random_maps,
     total_loss,
-    training_batch,
     training_steps,
     with_gradients,
 )
@@ -31,20 +32,15 @@ from swahr.loss import (
 from swahr.loss.tags import associative_embedding
 from swahr.nodes import instantiate
 from swahr.structures import NetworkOutput, Targets
-from swahr.targets import TargetEncoder
 
 
 def loss_cases(config: DictConfig, people: Sequence[int], device: torch.device) -> Iterator[Case]:
     """The tag loss, all losses, and the heatmap loss's share of the steps of ``config.step.models``."""
     criterion: Criterion = instantiate(config.loss)
-    network = untrained_network(config, config.model, device).train()
-    encode: TargetEncoder = instantiate(config.targets, strides=network.strides)
-    name = f"{config.train_images} images of {config.train_size}x{config.train_size}"
+    images, size = config.train_images, config.train_size
+    name = f"{images} images of {size}x{size}"
     for count in people:
-        batch = training_batch(config, count, images=config.train_images, device=device)
-        targets = encode(batch)
-        with torch.no_grad():
-            output = network(batch.images)
+        output, targets = random_maps(config, criterion.needs, count, images=images, device=device)
         with_plain = count <= config.plain_people
         yield _tag_case(name, count, output, targets, with_plain=with_plain)
         yield _losses_case(name, count, output, targets, criterion, with_plain=with_plain)
@@ -59,14 +55,14 @@ def heatmap_criterion(criterion: Criterion) -> Criterion:
 def _share_cases(config: DictConfig, criterion: Criterion, device: torch.device) -> Iterator[Case]:
     """The heatmap loss beside the whole step, with its bound if ``config`` has one."""
     images, size = config.step.images, config.train_size
-    for model, how, step in training_steps(config, ["eager"], device):
-        bound = config.step.heatmap_loss_bounds.get(model)
+    for model, how, step, batch in training_steps(config, ["eager"], device):
+        variant = "heatmap loss alone"
         yield Case(
             section="losses",
             name=f"a step of {model}, {how}, {images} images of {size}x{size}",
             people=config.step.people,
-            variants={"ours": step, "heatmap loss alone": step.losses_alone(criterion)},
-            notes={} if bound is None else {"bound of the heatmap loss's share": bound},
+            variants={"ours": partial(step, batch), variant: step.losses_alone(batch, criterion)},
+            bounds=loss_bound(config, model, variant),
         )
 
 
@@ -118,9 +114,16 @@ def _swahr_in_loops(criterion: Criterion, targets: Targets) -> Callable[[Network
     def loss(output: NetworkOutput) -> Tensor:
         terms = []
         for maps, target in zip(output, targets.maps, strict=True):
-            error, penalty = reference.heatmap_losses(
-                maps.heatmaps, maps.scale_maps, target.heatmaps, target.valid, weight.gamma
+            error = reference.heatmap_loss(
+                maps.heatmaps,
+                target.heatmaps,
+                target.valid,
+                form="taylor",
+                weight="derived",
+                scale_maps=maps.scale_maps,
+                gamma=weight.gamma,
             )
+            penalty = reference.scale_map_penalty(maps.scale_maps, target.heatmaps, target.valid)
             terms += [heatmap.weight * error, scale_map.weight * penalty]
         pull, push = reference.associative_embedding(output[0].tags, targets.tag_index)
         terms += [tag_loss.pull * pull, tag_loss.push * push]

@@ -25,6 +25,7 @@ class Case:
         compare: called with the results of ours and of ``plain``; raises AssertionError if they differ.
         notes: further measurements of ours, such as the peak memory.
         work: amount of work per call, by unit such as images; reported as a rate of each variant.
+        bounds: goals for the ratios of variants, by their names; rows say whether they are met.
     """
 
     section: str
@@ -34,13 +35,15 @@ class Case:
     compare: Callable[[Any, Any], None] | None = None
     notes: Mapping[str, float] = field(default_factory=dict)
     work: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Row:
     """Times of one variant in milliseconds, and their ratios to the times of ours in the same round.
 
-    Medians, with lower and upper quartiles. ``notes`` holds rates and other measurements by name.
+    Medians, with lower and upper quartiles. ``notes`` holds rates and other measurements by name, and
+    ``bound`` the goal for the ratio, if there is one.
     """
 
     section: str
@@ -55,14 +58,19 @@ class Row:
     ratio_low: float
     ratio_high: float
     notes: Mapping[str, float]
+    bound: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values, for JSON."""
         return {**vars(self), "notes": dict(self.notes)}
 
     def notes_text(self) -> str:
-        """The notes in one line, with three digits."""
-        return "; ".join(f"{name} {value:.3g}" for name, value in self.notes.items())
+        """The notes in one line, with three digits, and whether the ratio is within its bound."""
+        texts = [f"{name} {value:.3g}" for name, value in self.notes.items()]
+        if self.bound is not None:
+            verdict = "within" if self.ratio <= self.bound else "above"
+            texts.append(f"**{verdict} the bound** of {self.bound:.3g}")
+        return "; ".join(texts)
 
 
 def measure(case: Case, *, rounds: int, seconds: float, device: torch.device) -> list[Row]:
@@ -128,6 +136,7 @@ def _row(case: Case, variant: str, times: Mapping[str, list[float]]) -> Row:
         ratio_low=ratio_low,
         ratio_high=ratio_high,
         notes=notes,
+        bound=case.bounds.get(variant),
     )
 
 

@@ -1,27 +1,14 @@
-"""Measurements as a CSV file, and as tables in a Markdown page."""
+"""Measurements as tables in a Markdown page."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measure import Row
 
 _HEADER = ("what", "people", "variant", "median, ms (quartiles)", "times ours (quartiles)", "rounds", "")
-
-
-def write_csv(file: Path, rows: Sequence[Row], stamp: Mapping[str, Any]) -> None:
-    """Write the measurements; the first line is a comment with their provenance."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        stream.write(f"# {json.dumps(stamp)}\n")
-        writer = csv.DictWriter(stream, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(row.to_dict() | {"notes": row.notes_text()} for row in rows)
 
 
 def update_page(page: Path, rows: Sequence[Row], origin: str) -> None:

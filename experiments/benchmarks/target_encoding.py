@@ -11,25 +11,23 @@ from omegaconf import DictConfig
 from reference.targets import heatmaps, map_indices, tag_index
 
 from benchmarks.measure import Case
-from benchmarks.training import training_batch
+from benchmarks.training import STRIDES, training_batch
 from swahr.nodes import instantiate
 from swahr.structures import Batch, Targets
 from swahr.targets import TargetEncoder
 
-_STRIDES = (4, 2)
-
 
 def target_cases(config: DictConfig, people: Sequence[int], device: torch.device) -> Iterator[Case]:
     """Targets of one image at two strides."""
-    encode: TargetEncoder = instantiate(config.targets, strides=_STRIDES)
+    encode: TargetEncoder = instantiate(config.targets, strides=STRIDES)
     size = (config.train_size, config.train_size)
     for count in people:
         batch = training_batch(config, count, images=1, device=device)
 
         def loop(batch: Batch = batch) -> list[Any]:
             at, seen = batch.keypoints.cpu().numpy(), batch.visibility.cpu().numpy()
-            sizes = [(size[0] // stride, size[1] // stride) for stride in _STRIDES]
-            indices = [map_indices(at, stride) for stride in _STRIDES]
+            sizes = [(size[0] // stride, size[1] // stride) for stride in STRIDES]
+            indices = [map_indices(at, stride) for stride in STRIDES]
             maps = [heatmaps(i, seen, s, encode.sigma) for i, s in zip(indices, sizes, strict=True)]
             return [*maps, tag_index(indices[0], seen, sizes[0])]
 

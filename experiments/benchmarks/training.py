@@ -1,8 +1,8 @@
-"""Shared parts of the training benchmarks: batches, losses with gradients, and training steps."""
+"""Shared parts of the training benchmarks: batches, maps, losses with gradients, and training steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import product
 
 import torch
@@ -15,9 +15,14 @@ from swahr.loss import Criterion
 from swahr.model import HigherHRNet
 from swahr.nodes import instantiate
 from swahr.skeleton import COCO
-from swahr.structures import Batch, Maps, NetworkOutput
+from swahr.structures import Batch, Maps, NetworkOutput, Targets
 from swahr.targets import TargetEncoder
-from swahr.training import prepare_network
+from swahr.training.build import prepare_network
+
+STRIDES = (4, 2)
+"""Of maps without a network."""
+
+_GRADIENT = 1e-5  # of each gradient's largest value, for float32
 
 Losses = tuple[Tensor, list[Tensor]]
 """A loss, and its gradients with respect to every map."""
@@ -33,6 +38,34 @@ def training_batch(config: DictConfig, people: int, *, images: int, device: torc
         device=device,
         seed=config.seed,
     )
+
+
+def random_maps(
+    config: DictConfig, names: Collection[str], people: int, *, images: int, device: torch.device
+) -> tuple[NetworkOutput, Targets]:
+    """Maps of a network in the middle of training, and the targets of a batch of ``config.train_size``.
+
+    Values are normal with standard deviation 1/2. An untrained network is of no use here: it predicts 0 for
+    scale and weight maps, with which adaptive losses are the plain one.
+
+    Args:
+        config: as in ``conf/benchmark.yaml``.
+        names: of the maps, such as `swahr.loss.Criterion.needs`. Tags are at the coarsest stride only.
+        people: their number per image.
+        images: their number.
+        device: of the result; the values are the same on all.
+    """
+    batch = training_batch(config, people, images=images, device=device)
+    encode: TargetEncoder = instantiate(config.targets, strides=STRIDES)
+    targets = encode(batch)
+    generator = torch.Generator().manual_seed(config.seed)
+    output = []
+    for target in targets.maps:
+        own = [name for name in sorted({"heatmaps", *names}) if name != "tags" or target.stride == STRIDES[0]]
+        shape = target.heatmaps.shape
+        fields = {name: (torch.randn(shape, generator=generator) / 2).to(device) for name in own}
+        output.append(Maps(target.stride, fields))
+    return tuple(output), targets
 
 
 def total_loss(terms: dict[str, Tensor]) -> Tensor:
@@ -55,59 +88,68 @@ def with_gradients(output: NetworkOutput, loss: Callable[[NetworkOutput], Tensor
 
 
 def compare_losses(ours: Losses, expected: Losses) -> None:
-    """Compare losses and gradients up to the rounding of float32 sums.
+    """Compare losses and gradients up to rounding in float32.
+
+    Gradients are means over all pixels, hence tiny: their tolerance is relative to the largest value of each.
 
     Raises:
         AssertionError: they differ.
     """
-    torch.testing.assert_close(ours[0], expected[0], rtol=1e-4, atol=1e-8)
+    torch.testing.assert_close(ours[0], expected[0], rtol=1e-5, atol=0, check_dtype=False)
     for found, wanted in zip(ours[1], expected[1], strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=_GRADIENT * float(wanted.abs().max()))
 
 
 class TrainingStep:
-    """Targets, forward, losses and backward of a network on one batch; the optimiser is left out.
+    """Targets, forward, losses and backward of an untrained network; the optimiser is left out.
 
     Args:
-        network: in training mode, with the maps that ``criterion`` needs.
-        criterion: its losses.
-        encode: its targets.
-        batch: the batch, on the network's device.
+        config: as in ``conf/benchmark.yaml``, with the losses and the targets.
+        model: the network's node.
+        device: of the network.
         precision: ``fp32``, or ``bf16`` for autocast.
+        compile: compile the network.
     """
 
     def __init__(
         self,
-        network: HigherHRNet,
-        criterion: Criterion,
-        encode: TargetEncoder,
-        batch: Batch,
-        precision: str,
+        config: DictConfig,
+        model: DictConfig,
+        device: torch.device,
+        *,
+        precision: str = "fp32",
+        compile: bool = False,  # noqa: A002 - named as in training
     ) -> None:
-        self.network = network
-        self.criterion = criterion
-        self.encode = encode
-        self.batch = batch
-        self._autocast = torch.autocast(batch.images.device.type, torch.bfloat16, enabled=precision == "bf16")
+        self.criterion: Criterion = instantiate(config.loss)
+        self.network = prepare_network(
+            untrained_network(config, model, device).train(),
+            channels_last=True,
+            compile=compile,
+            activation_checkpointing=False,
+        )
+        assert isinstance(self.network, HigherHRNet)
+        self.encode: TargetEncoder = instantiate(config.targets, strides=self.network.strides)
+        self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
-    def __call__(self) -> None:
-        """One step."""
+    def __call__(self, batch: Batch) -> None:
+        """One step on a batch, which is on the network's device."""
         self.network.zero_grad()
         with self._autocast:
-            output = self.network(self.batch.images)
-            loss = total_loss(self.criterion(output, self.encode(self.batch)))
+            output = self.network(batch.images)
+            loss = total_loss(self.criterion(output, self.encode(batch)))
         loss.backward()  # type: ignore[no-untyped-call] # torch's
 
-    def losses_alone(self, criterion: Criterion | None = None) -> Callable[[], Losses]:
-        """The step's losses and their gradients with respect to the network's maps.
+    def losses_alone(self, batch: Batch, criterion: Criterion | None = None) -> Callable[[], Losses]:
+        """The losses of a step on ``batch``, and their gradients with respect to the network's maps.
 
         Args:
+            batch: on the network's device.
             criterion: some of the step's losses; None: all of them.
         """
         chosen = criterion or self.criterion
-        targets = self.encode(self.batch)
+        targets = self.encode(batch)
         with torch.no_grad(), self._autocast:
-            output = self.network(self.batch.images)
+            output = self.network(batch.images)
         needed = tuple(
             Maps(maps.stride, {name: maps.fields[name] for name in maps.fields if name in chosen.needs})
             for maps in output
@@ -120,28 +162,26 @@ class TrainingStep:
         return losses
 
 
+def loss_bound(config: DictConfig, model: str, variant: str) -> dict[str, float]:
+    """``bounds`` of a `benchmarks.measure.Case`: the goal for the losses' share of a model's step, if any."""
+    bound = config.step.loss_bounds.get(model)
+    return {} if bound is None else {variant: bound}
+
+
 def training_steps(
     config: DictConfig, modes: Sequence[str], device: torch.device
-) -> Iterator[tuple[str, str, TrainingStep]]:
-    """A step of each of ``config.step.models``, precisions and modes: model, precision and mode, step.
+) -> Iterator[tuple[str, str, TrainingStep, Batch]]:
+    """A step of each of ``config.step.models``, precisions and modes: model, how, step and its batch.
 
     Args:
         config: as in ``conf/benchmark.yaml``; models that are null are left out.
         modes: ``eager`` and ``compiled``, which is left out without a compiler.
         device: of the networks.
     """
-    criterion: Criterion = instantiate(config.loss)
     batch = training_batch(config, config.step.people, images=config.step.images, device=device)
     models = {name: model for name, model in config.step.models.items() if model is not None}
     available = [mode for mode in modes if mode == "eager" or can_compile()]
     for name, precision, mode in product(models, config.step.precisions, available):
-        network = prepare_network(
-            untrained_network(config, models[name], device).train(),
-            channels_last=True,
-            compile=mode == "compiled",
-            activation_checkpointing=False,
-        )
-        assert isinstance(network, HigherHRNet)
-        encode: TargetEncoder = instantiate(config.targets, strides=network.strides)
-        how = f"{precision}{', compiled' if mode == 'compiled' else ''}"
-        yield name, how, TrainingStep(network, criterion, encode, batch, precision)
+        compiled = mode == "compiled"
+        step = TrainingStep(config, models[name], device, precision=precision, compile=compiled)
+        yield name, f"{precision}{', compiled' if compiled else ''}", step, batch

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from gpu_suite.checks import CheckFailedError
-from swahr.structures import Poses
-
-_NEAR = 0.05  # pixels of the image
-_UNMATCHED = 0.02  # share of poses, because nearly equal peaks and tags compete
 
 
 class Differences:
@@ -51,31 +46,3 @@ def _array(values: Any) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().float().cpu().numpy() if values.is_floating_point() else values.cpu().numpy()
     return np.asarray(values, dtype=np.float64)
-
-
-def compare_poses(found: Sequence[Poses], expected: Sequence[Poses]) -> dict[str, float]:
-    """Match the poses of the same images: all keypoints within 0.05 pixels, and the same keypoints missing.
-
-    Raises:
-        CheckFailedError: more than 2 % of the poses of either side have no match.
-    """
-    pairs = list(zip(found, expected, strict=True))
-    alone = sum(_unmatched(a, b) + _unmatched(b, a) for a, b in pairs)
-    total = sum(len(a) + len(b) for a, b in pairs)
-    measurements = {"poses": sum(map(len, expected)), "unmatched": alone / max(1, total)}
-    if measurements["unmatched"] > _UNMATCHED:
-        raise CheckFailedError(f"{alone} of {total} poses of both devices have no match", measurements)
-    return measurements
-
-
-def _unmatched(poses: Poses, others: Poses) -> int:
-    """The number of poses without a match among the others."""
-    if not len(poses) or not len(others):
-        return len(poses)
-    distance = np.abs(poses.keypoints[:, None] - others.keypoints[None]).max(axis=-1)
-    near = np.where(
-        poses.present[:, None] & others.present[None],
-        distance <= _NEAR,
-        poses.present[:, None] == others.present[None],
-    )
-    return int((~near.all(axis=-1).any(axis=1)).sum())

@@ -7,22 +7,29 @@ from functools import partial
 
 import numpy as np
 import torch
-from benchmarks.crowd import crowd_maps
+from benchmarks.decoding import decoded_maps
 from benchmarks.end_to_end import native_pipeline, render_images
 from benchmarks.networks import coco_facts, untrained_network
-from benchmarks.training import compare_losses, total_loss, training_batch, with_gradients
+from benchmarks.poses import compare_poses
+from benchmarks.training import (
+    STRIDES,
+    Losses,
+    compare_losses,
+    random_maps,
+    total_loss,
+    training_batch,
+    with_gradients,
+)
 from omegaconf import DictConfig
-from torch import Tensor
 
-from gpu_suite.agreement import Differences, compare_poses
+from gpu_suite.agreement import Differences
 from gpu_suite.checks import Check, perform
-from swahr.build import build_network, build_pipeline
+from swahr.build import build_pipeline
 from swahr.decode import Decoder, QuarterOffset
 from swahr.inference import TorchNetwork
+from swahr.loss import Criterion
 from swahr.nodes import instantiate
-from swahr.skeleton import COCO
-from swahr.structures import DenseMaps, Groups, Maps, NetworkOutput, Peaks
-from swahr.training.build import model_node
+from swahr.structures import DenseMaps, Groups, Peaks
 
 _CPU = torch.device("cpu")
 _ROUNDING = 1e-6  # of exponential functions in float32
@@ -59,7 +66,7 @@ def _comparisons(
 
 def _targets(config: DictConfig, node: DictConfig, device: torch.device) -> Measurements:
     """Masks and tag indices are exact; so are heatmaps, unless Gaussians are centred on keypoints."""
-    encode = instantiate(node, strides=(4, 2))
+    encode = instantiate(node, strides=STRIDES)
     batch = training_batch(config, config.equality.people, images=config.equality.images, device=_CPU)
     expected, found = encode(batch), encode(batch.to(device))
     differences = Differences()
@@ -72,51 +79,29 @@ def _targets(config: DictConfig, node: DictConfig, device: torch.device) -> Meas
 
 
 def _losses(config: DictConfig, node: DictConfig, device: torch.device) -> Measurements:
-    """Terms and gradients agree up to the order of float32 sums."""
-    criterion = instantiate(node)
-    network = build_network(model_node(config.model, criterion.needs), COCO)
-    encode = instantiate(config.targets, strides=network.strides)
-    batch = training_batch(config, config.equality.people, images=config.equality.images, device=_CPU)
-    with torch.no_grad():
-        output = network(batch.images)
+    """Terms and gradients agree up to rounding in float32."""
+    criterion: Criterion = instantiate(node)
 
-    def evaluate(on: torch.device) -> tuple[Tensor, list[Tensor]]:
-        targets = encode(batch.to(on))
-        maps = _moved(output, on)
-        loss, gradients = with_gradients(maps, lambda maps: total_loss(criterion(maps, targets)))
+    def evaluate(on: torch.device) -> Losses:
+        output, targets = random_maps(
+            config, criterion.needs, config.equality.people, images=config.equality.images, device=on
+        )
+        loss, gradients = with_gradients(output, lambda maps: total_loss(criterion(maps, targets)))
         return loss.cpu(), [gradient.cpu() for gradient in gradients]
 
     expected, found = evaluate(_CPU), evaluate(device)
     compare_losses(found, expected)
     gradients = max(
-        float((ours - wanted).abs().max()) for ours, wanted in zip(found[1], expected[1], strict=True)
+        float((ours - wanted).abs().max() / wanted.abs().max())
+        for ours, wanted in zip(found[1], expected[1], strict=True)
     )
-    return {"loss": float((found[0] - expected[0]).abs()), "gradients": gradients}
-
-
-def _moved(output: NetworkOutput, device: torch.device) -> NetworkOutput:
-    return tuple(
-        Maps(maps.stride, {name: values.to(device) for name, values in maps.fields.items()})
-        for maps in output
-    )
+    return {"loss": float((found[0] / expected[0] - 1).abs()), "gradients, of the largest": gradients}
 
 
 def _setting(config: DictConfig, name: str, device: torch.device) -> tuple[Decoder, DenseMaps, DenseMaps]:
     """A decoder, and the maps of one crowd on the CPU and on the device."""
     decoder = build_pipeline(config[name], coco_facts(config)).decode
-    h, w = config.decode_size
-    on_cpu, on_device = (
-        crowd_maps(
-            config.equality.people,
-            keypoints=COCO.num_keypoints,
-            size=(h // 2, w // 2),
-            project=config[name].aggregate.project,
-            missing=config.missing,
-            device=each,
-            seed=config.seed,
-        )
-        for each in (_CPU, device)
-    )
+    on_cpu, on_device = (decoded_maps(config, name, config.equality.people, each) for each in (_CPU, device))
     return decoder, on_cpu, on_device
 
 

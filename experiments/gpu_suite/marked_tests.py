@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from gpu_suite.checks import Check
 
 _ROOT = Path(__file__).resolve().parents[2]
+_COMPLETED = (0, 1)  # pytest's exit codes if it ran all tests: all passed, some failed
 
 
 def run_marked_tests(config: DictConfig, device: torch.device) -> Iterator[Check]:
@@ -23,7 +24,7 @@ def run_marked_tests(config: DictConfig, device: torch.device) -> Iterator[Check
     A skipped test counts as failed, except on a CPU, where all of them are skipped.
 
     Raises:
-        RuntimeError: pytest did not run any test.
+        RuntimeError: pytest did not run any test, or not all of them.
     """
     with TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -34,6 +35,8 @@ def run_marked_tests(config: DictConfig, device: torch.device) -> Iterator[Check
         raise RuntimeError(f"pytest ended with exit code {code} and ran no test; its output is in the log")
     for case in cases:
         yield _check(case, skips_allowed=device.type == "cpu")
+    if code not in _COMPLETED:
+        raise RuntimeError(f"pytest ended with exit code {code}; its output is in the log")
 
 
 def _check(case: ET.Element, *, skips_allowed: bool) -> Check:

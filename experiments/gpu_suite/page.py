@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.measure import Row
 from benchmarks.report import markdown_table
+from stamped import origin
 
 _TITLES = {
     "tests": "Tests that need a GPU",
@@ -35,8 +36,8 @@ def write_page(page: Path, result: Mapping[str, Any]) -> None:
     lines = [
         "# Performance on a GPU",
         "",
-        f"Written by `make gpu` on {stamp['time']}: {stamp['device']}, commit {stamp['commit']}, "
-        f"torch {stamp['libraries']['torch']}, seed {stamp['seed']}, {result['seconds']:.0f} seconds.",
+        f"Written by `make gpu` on {stamp['time']}: {origin(stamp)}, seed {stamp['seed']}, "
+        f"{result['seconds']:.0f} seconds.",
         "",
         *_overview(result["parts"]),
     ]

@@ -1,4 +1,5 @@
-"""Slow, obvious versions of the package's algorithms: loops in NumPy, in float64.
+"""Slow, obvious versions of the package's algorithms: loops in float64, in NumPy.
 
-Tests compare the fast versions with them, and benchmarks time both. They use nothing of `swahr`.
+Losses are in PyTorch, for their gradients. Tests compare the fast versions with these, and benchmarks time
+both. They use nothing of `swahr`.
 """

@@ -1,4 +1,4 @@
-"""Losses per image, in tensors of any precision, so that autograd gives their gradients."""
+"""Losses per image, with loops over images, people and keypoints; in tensors, so that autograd applies."""
 
 from __future__ import annotations
 
@@ -6,48 +6,89 @@ import torch
 
 
 def associative_embedding(tags, index):
-    """Return pull and push per image (b), person by person. Newell et al., 2017, section 3.2.
+    """Return pull and push per image (b). Newell et al., 2017, section 3.2.
 
     Args:
         tags: tag maps (b k h w).
         index: pixel ``y * w + x`` of every keypoint (b p k), -1 where it is absent.
     """
-    flat = tags.flatten(2)
     pulls, pushes = [], []
-    for image in range(len(tags)):
-        means, pull = [], tags.new_zeros(())
-        for person in index[image].tolist():
-            own = [flat[image, k, pixel] for k, pixel in enumerate(person) if pixel >= 0]
+    for image, rows in enumerate(index.tolist()):
+        people = []
+        for row in rows:
+            own = [tags[image, k].flatten()[pixel].double() for k, pixel in enumerate(row) if pixel >= 0]
             if own:
-                values = torch.stack(own)
-                means.append(values.mean())
-                pull = pull + (values - means[-1]).square().mean()
-        pulls.append(pull / max(1, len(means)))
-        push = tags.new_zeros(())
-        if len(means) > 1:
-            mean = torch.stack(means)
-            closeness = torch.exp(-(mean[:, None] - mean[None]).square())
-            push = (closeness.sum() - len(means)) / (2 * len(means) * (len(means) - 1))
+                people.append(torch.stack(own))
+        pull = push = tags.new_zeros((), dtype=torch.float64)
+        means = [own.mean() for own in people]
+        for own, mean in zip(people, means, strict=True):
+            pull = pull + ((own - mean) ** 2).mean() / len(people)
+        for i, mean in enumerate(means):
+            for j, other in enumerate(means):
+                if i != j:
+                    push = push + torch.exp(-((mean - other) ** 2)) / (len(means) * (len(means) - 1)) / 2
+        pulls.append(pull)
         pushes.append(push)
     return torch.stack(pulls), torch.stack(pushes)
 
 
-def heatmap_losses(predictions, scale_maps, target, valid, gamma):
-    """Return SWAHR's weighted error and its regulariser per image (b). Luo et al., CVPR 2021, section 3.
+def heatmap_loss(
+    predictions,
+    target,
+    valid,
+    *,
+    form="none",
+    weight="none",
+    scale_maps=None,
+    log_weight_maps=None,
+    gamma=0.01,
+):
+    """Return the error of heatmaps per image (b), over all pixels. Luo et al., CVPR 2021, section 3.
 
     Args:
-        predictions: heatmaps (b k h w).
-        scale_maps: (b k h w).
-        target: Gaussian heatmaps (b k h w).
+        predictions: heatmaps (b k h w), as all maps.
+        target: Gaussian heatmaps.
         valid: (b h w), False where the loss ignores pixels.
-        gamma: exponent of the soft mask.
+        form: adaptation of the target to ``scale_maps``: ``none``, ``taylor`` or ``exact``.
+        weight: of pixels: ``none``, ``derived`` or ``learned``.
+        scale_maps: their alpha, where 1 + alpha is the exponent of the target.
+        log_weight_maps: logarithms of learned weights.
+        gamma: exponent of the soft mask of derived weights.
     """
-    support = target > 0
-    alpha = scale_maps * support
-    exponent = alpha * torch.log(torch.where(support, target, torch.ones_like(target)))
-    adapted = target * (1 + exponent + exponent**2 / 2)
-    base = target**gamma
-    weight = torch.abs(1 - predictions) * base + torch.abs(predictions) * (1 - base)
-    mask = valid[:, None].to(predictions.dtype)
-    error = (predictions - adapted) ** 2 * weight * mask
-    return error.mean(dim=(1, 2, 3)), (alpha**2 * mask).mean(dim=(1, 2, 3))
+    losses = []
+    for image, counted in enumerate(valid):
+        total = 0.0
+        for k in range(predictions.shape[1]):
+            p, h = predictions[image, k][counted].double(), target[image, k][counted].double()
+            alpha = None if form == "none" else scale_maps[image, k][counted].double()
+            errors = (p - _adapted(h, alpha, form)) ** 2
+            if weight == "derived":
+                errors = errors * ((1 - p).abs() * h**gamma + p.abs() * (1 - h**gamma))
+            if weight == "learned":
+                errors = errors * torch.exp(log_weight_maps[image, k][counted].double())
+            total = total + errors.sum()
+        losses.append(total / predictions[image].numel())
+    return torch.stack(losses)
+
+
+def _adapted(h, alpha, form):
+    """The target at some pixels; where it is 0, it stays 0."""
+    adapted, support = h.clone(), h > 0
+    if form == "taylor":
+        e = alpha[support] * torch.log(h[support])
+        adapted[support] = h[support] * (1 + e + e**2 / 2)
+    if form == "exact":
+        adapted[support] = h[support] ** (1 + alpha[support]).clamp(min=0.01)
+    return adapted
+
+
+def scale_map_penalty(scale_maps, target, valid):
+    """Return the mean square of scale maps on the target's support per image (b), over all pixels."""
+    losses = []
+    for image, counted in enumerate(valid):
+        total = 0.0
+        for k in range(scale_maps.shape[1]):
+            support = counted & (target[image, k] > 0)
+            total = total + (scale_maps[image, k][support].double() ** 2).sum()
+        losses.append(total / scale_maps[image].numel())
+    return torch.stack(losses)

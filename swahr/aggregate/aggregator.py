@@ -104,7 +104,7 @@ class Aggregator:
     def merge(self, network: Network, inputs: Inputs) -> DenseMaps:
         """Return the aggregated maps of prepared images."""
         with torch.inference_mode():
-            fields = dict(self.forward_scale(network, inputs.reference))
+            fields = dict(self.forward_test_scale(network, inputs.reference))
             size = _size(fields["heatmaps"])
             averaged = {name: [maps] for name, maps in fields.items() if map_kind(name).average_test_scales}
             for other in inputs.others:
@@ -114,7 +114,7 @@ class Aggregator:
             fields |= {name: _mean(maps) for name, maps in averaged.items()}
         return DenseMaps(fields, map_from_image=self.map_frames(inputs, size))
 
-    def forward_scale(self, network: Network, images: UInt8[Tensor, "b 3 H W"]) -> Mapping[str, Tensor]:
+    def forward_test_scale(self, network: Network, images: UInt8[Tensor, "b 3 H W"]) -> Mapping[str, Tensor]:
         """Return the merged maps of one test scale by name; this part of aggregation is exported to ONNX.
 
         Maps whose mirror images are stacked, such as tags, are ``(b k h w t)``.

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from swahr.build import TEST_TIME_GROUPS
-from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.checkpoint import load_checkpoint
 from swahr.cli.inputs import inputs_as_override
 from swahr.cli.overrides import compose_checked, parse_overrides, single_runs
 from swahr.cli.processes import is_first_process
@@ -92,7 +92,7 @@ def _prepared(name: str, arguments: list[str]) -> list[str]:
     _offer_checkpoint_settings(name, overrides)
     if not is_first_process():  # started by torchrun or a cluster
         words += _WITHOUT_FILES
-    if any(given.values()):  # --help, --cfg and others, which run nothing
+    if any(given.values()):  # --help, --cfg and others, which Hydra handles
         return [*words, *flags]
     if sweep and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
@@ -122,15 +122,10 @@ def _offer_checkpoint_settings(name: str, overrides: list[Override]) -> None:
     if checkpoint is None or checkpoint.value() is None:
         config = OmegaConf.to_container(_compose("train", []), resolve=False)
     else:
-        config = open_checkpoint(checkpoint.value(), trust.value() if trust is not None else ()).config
+        trusted: Any = None if trust is None else trust.value()
+        config = load_checkpoint(str(checkpoint.value()), trust=trusted or ()).config
     for group in _GROUPS_OF_A_CHECKPOINT:
-        ConfigStore.instance().store(name="from_checkpoint", group=group, node=config[group])
-
-
-def open_checkpoint(path: Any, trust: Any) -> Checkpoint:
-    """The checkpoint at ``path``; ``trust`` is one package or a list of packages."""
-    packages = [trust] if isinstance(trust, str) else trust or ()
-    return load_checkpoint(str(path), trust=[str(package) for package in packages])
+        ConfigStore.instance().store(name="from_checkpoint", group=group, node=dict(config[group]))
 
 
 def compose_config(name: str, overrides: list[str] | None = None) -> DictConfig:

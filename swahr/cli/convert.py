@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from swahr.build import build_network, build_skeleton, network_facts
+from swahr.build import build_network, build_skeleton, network_facts, skeleton_facts, target_facts
 from swahr.checkpoint import save_checkpoint
 from swahr.cli.command import fresh_folder, report
 from swahr.model.published import load_published, read_published
@@ -22,7 +22,8 @@ def convert(config: DictConfig) -> None:
     skeleton = build_skeleton(config.data.skeleton)
     if skeleton is None:
         raise ValueError("data.skeleton=null: expected coco, crowdpose or a skeleton YAML file")
-    model = model_node(config.model, instantiate(config.loss).needs)
+    criterion = instantiate(config.loss, **skeleton_facts(skeleton), **target_facts(config.targets))
+    model = model_node(config.model, criterion.needs)
     network = build_network(model, skeleton)
     file = Path(config.published)
     layout = load_published(network, read_published(file), source=str(file))

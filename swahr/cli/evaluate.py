@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import track
 
 from swahr.build import TEST_TIME_GROUPS
-from swahr.checkpoint import Checkpoint
-from swahr.cli.command import fresh_folder, open_checkpoint, report
+from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.cli.command import fresh_folder, report
 from swahr.data.datamodule import validation_loader
 from swahr.evaluation import results_from_poses, write_results
 from swahr.files import write_json
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate a checkpoint on the validation images of ``config.data``; returns the AP."""
-    checkpoint = open_checkpoint(config.checkpoint, config.trust)
+    checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
     node = config.data.module
     source = build_source(node.val, config.data.skeleton)
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
@@ -66,13 +66,15 @@ def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: i
     Empty if none is expected, or if images, protocol or test-time settings differ from the experiment's.
     """
     expected = checkpoint.config.get("expected")
+    if not expected:
+        return {}
     validation = OmegaConf.to_container(config.data.module.val, resolve=False)
     same_data = validation == checkpoint.config["data"]["module"]["val"]
     same_settings = all(
         OmegaConf.to_container(config[group], resolve=True) == checkpoint.config[group]
         for group in (*TEST_TIME_GROUPS, "evaluation")
     )
-    if not expected or images != expected["images"] or not (same_data and same_settings):
+    if images != expected["images"] or not (same_data and same_settings):
         return {}
     target, tolerance = expected["AP"], expected["tolerance"]
     reached = abs(ap - target) <= tolerance

@@ -5,8 +5,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from swahr.build import TEST_TIME_GROUPS, build_network_from, network_facts, skeleton_facts, target_facts
-from swahr.checkpoint import describe_run
-from swahr.cli.command import check_unused, open_checkpoint, report
+from swahr.checkpoint import describe_run, load_checkpoint
+from swahr.cli.command import check_unused, report
 from swahr.inference import export_network
 from swahr.nodes import instantiate
 
@@ -21,7 +21,7 @@ def export(config: DictConfig) -> None:
     if path.suffix != ".onnx":
         raise ValueError(f"output={path}: expected a file that ends in .onnx")
     check_unused(path)
-    checkpoint = open_checkpoint(config.checkpoint, config.trust)
+    checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
     settings = {name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS}
     network = build_network_from(checkpoint)
     own = network_facts(network)

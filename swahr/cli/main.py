@@ -42,9 +42,8 @@ def main() -> None:
 
 def run(command: str) -> None:
     """Run a command with the arguments of this process; its job is the function of its name in its module."""
-    from swahr.cli.command import (
-        run_command,
-    )  # takes seconds to import, which `swahr --help` need not wait for
+    # Takes seconds to import, for which `swahr --help` need not wait.
+    from swahr.cli.command import run_command
 
     job = getattr(importlib.import_module(f"swahr.cli.{command}"), command)
     job() if command == "score" else run_command(command, job)

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from swahr.checkpoint import Checkpoint
-from swahr.cli.command import fresh_folder, open_checkpoint, report
+from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.cli.command import fresh_folder, report
 from swahr.cli.inputs import expand_inputs
 from swahr.draw import draw_poses
 from swahr.evaluation import poses_as_dataset
@@ -26,13 +26,13 @@ from swahr.structures import Poses
 def predict(config: DictConfig) -> None:
     """Write the poses in ``config.inputs`` to ``poses.json`` and pictures in ``config.output``.
 
-    Unreadable files are skipped. An interrupted run writes ``poses.partial.json``.
+    Unreadable files are skipped. A run that is interrupted or fails writes ``poses.partial.json``.
 
     Raises:
         ValueError: files were skipped; the results of all others are complete.
     """
     files = expand_inputs(config.inputs)
-    checkpoint = open_checkpoint(config.checkpoint, config.trust)
+    checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
     folder = fresh_folder(config.output)
     found: dict[Path, tuple[tuple[int, int], Poses]] = {}
@@ -45,7 +45,7 @@ def predict(config: DictConfig) -> None:
             found[file] = (image.shape[:2], kept)
             if config.draw:
                 write_image(pictures[file], draw_poses(image, kept))
-    except KeyboardInterrupt:
+    except BaseException:  # also Ctrl-C
         write_json(folder / "poses.partial.json", _dataset(found, checkpoint))
         raise
     write_json(folder / "poses.json", _dataset(found, checkpoint))

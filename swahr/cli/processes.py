@@ -19,11 +19,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-_STRATEGIES = ("auto", "ddp")
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 _EXIT_SECONDS = 5.0  # grace period in which a failing process exits
-_HANG_SECONDS = (
-    30.0  # this long after another process failed, this one is assumed to hang in a collective call
-)
+_HANG_SECONDS = 30.0  # so long after another process failed, this one hangs in a collective call
 
 Process = subprocess.Popen[bytes]
 

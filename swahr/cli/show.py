@@ -6,8 +6,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from swahr.build import skeleton_facts
-from swahr.checkpoint import Checkpoint
-from swahr.cli.command import fresh_folder, open_checkpoint, report
+from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.cli.command import fresh_folder, report
 from swahr.cli.inputs import expand_inputs
 from swahr.data import RandomAffine, collate
 from swahr.draw import draw_annotations, draw_poses
@@ -30,7 +30,7 @@ def show(config: DictConfig) -> None:
     Raises:
         ValueError: the images have no annotations and there is no checkpoint, or it is an exported one.
     """
-    checkpoint = open_checkpoint(config.checkpoint, config.trust) if config.checkpoint else None
+    checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ()) if config.checkpoint else None
     if checkpoint is None and config.inputs:
         raise ValueError(
             "images without annotations can only be shown with a model: add checkpoint=<file>, or leave the "

@@ -34,7 +34,7 @@ class PoseDataModule(LightningDataModule):
         seed: seed of the order and the augmentation.
 
     Raises:
-        ValueError: the sources have different keypoints.
+        ValueError: the sources have different skeletons.
     """
 
     def __init__(
@@ -48,10 +48,12 @@ class PoseDataModule(LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        if train.skeleton.keypoints != val.skeleton.keypoints:
+        if train.skeleton != val.skeleton:
+            ours, theirs = train.skeleton.to_dict(), val.skeleton.to_dict()
+            differing = {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
             raise ValueError(
-                "expected the same keypoints in training and validation, got "
-                f"{list(train.skeleton.keypoints)} and {list(val.skeleton.keypoints)}; use one skeleton"
+                f"expected the same skeleton in training and validation, but they differ in {differing}; "
+                "both need the same `categories`, or set data.skeleton"
             )
         self.train, self.val, self.augmentation = train, val, augmentation
         self.batch_size, self.val_batch_size = batch_size, val_batch_size

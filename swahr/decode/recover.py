@@ -59,8 +59,7 @@ def _checked(groups: Groups, maps: ImageMaps) -> tuple[Heatmaps, Tags]:
     """Return heatmaps and tags after a check of their shapes: the compiled search has no bounds checks."""
     heatmaps, tags = maps.heatmaps, maps.fields.get("tags")
     k, t = groups.present.shape[1], groups.tag.shape[1]
-    fit = tags is not None and tags.shape == (*heatmaps.shape, t)
-    if tags is None or not fit or len(heatmaps) != k or not heatmaps[0].numel():
+    if tags is None or tags.shape != (k, *heatmaps.shape[1:], t) or len(heatmaps) != k or not tags.numel():
         found = None if tags is None else tuple(tags.shape)
         raise ValueError(
             f"expected heatmaps (k h w) and tags (k h w t) with {k = } and {t = } as in the groups, got "

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 
-from swahr.grouping.people import People, check_grouping_indices, images_of
-from swahr.structures import Groups, Peaks
+from swahr.grouping.people import GroupingRule, People
 
 _DISTANCE_COST = 100.0  # cost of a unit of rounded distance, so that scores (at most about 1) only break ties
 _PROHIBITIVE = 1e10  # needs float64: in float32 it would absorb the score
@@ -21,7 +20,7 @@ Pairs = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
 """Rows and columns of the assigned pairs, in order of rows."""
 
 
-class GatedGrouping:
+class GatedGrouping(GroupingRule):
     """Groups the peaks of every image into people by their tags.
 
     A pair of a peak and a person costs ``100 * round(distance) - score``, with the distance between the
@@ -43,32 +42,10 @@ class GatedGrouping:
     def __init__(
         self, grouping_indices: Sequence[int], tag_threshold: float = 1.0, use_score: bool = True
     ) -> None:
-        check_grouping_indices(grouping_indices)
-        self.grouping_indices = tuple(grouping_indices)
+        super().__init__(grouping_indices)
         self.tag_threshold, self.use_score = tag_threshold, use_score
 
-    def __call__(self, peaks: Peaks) -> list[Groups]:
-        """Return the people of each image, in order of discovery. Frame: map.
-
-        Raises:
-            ValueError: the number of keypoints differs from ``grouping_indices``, or a score is infinite.
-        """
-        return [self._group(*image) for image in images_of(peaks, len(self.grouping_indices))]
-
-    def _group(self, peaks: Float64[np.ndarray, "k m 3"], tags: Float32[np.ndarray, "k m t"]) -> Groups:
-        found = peaks[..., 2] > 0  # (k m)
-        people = People(int(found.sum()), peaks.shape[0], tags.shape[2])
-        for keypoint in self.grouping_indices:
-            # The candidates are this keypoint type's c peaks: (c 3) and (c t).
-            own = found[keypoint]
-            candidates, candidate_tags = peaks[keypoint, own], tags[keypoint, own]
-            # Each joins one of the people found so far, or starts a new one.
-            owner = self._assign(people, candidates[:, 2], candidate_tags)
-            owner[owner < 0] = people.new(int((owner < 0).sum()))
-            people.add(owner, keypoint, candidates, candidate_tags)
-        return people.groups()
-
-    def _assign(
+    def assign(
         self, people: People, scores: Float64[np.ndarray, " c"], tags: Float32[np.ndarray, "c t"]
     ) -> Int64[np.ndarray, " c"]:
         """Return the person that each candidate joins, -1 for a new one."""
@@ -76,7 +53,7 @@ class GatedGrouping:
         distance = tag_distances(tags, people.mean_tags(people.count))
         near = distance < self.tag_threshold
         cost = np.where(near, pair_costs(distance, scores, self.use_score), _PROHIBITIVE)
-        return assign(linear_sum_assignment, cost, near)
+        return solve_assignment(linear_sum_assignment, cost, near)
 
 
 def tag_distances(tags: Float32[np.ndarray, "c t"], means: Float32[np.ndarray, "p t"]) -> Costs:
@@ -89,7 +66,7 @@ def pair_costs(distance: Costs, scores: Float64[np.ndarray, " c"], use_score: bo
     return _DISTANCE_COST * np.round(distance) - scores[:, None] if use_score else distance
 
 
-def assign(
+def solve_assignment(
     solve: Callable[[Float64[np.ndarray, "c q"]], Pairs], cost: Costs, near: Bool[np.ndarray, "c p"]
 ) -> Int64[np.ndarray, " c"]:
     """Return the person assigned to each candidate, -1 for none or for one that is not near.

@@ -9,14 +9,13 @@ from jaxtyping import Float32, Float64, Int64
 from scipy.optimize import linear_sum_assignment
 
 from swahr.choices import check_choice
-from swahr.grouping.gated import Pairs, assign, pair_costs, tag_distances
-from swahr.grouping.people import People, check_grouping_indices, images_of
-from swahr.structures import Groups, Peaks
+from swahr.grouping.gated import Pairs, pair_costs, solve_assignment, tag_distances
+from swahr.grouping.people import GroupingRule, People
 
 Solver = Literal["munkres", "scipy"]
 
 
-class OfficialGrouping:
+class OfficialGrouping(GroupingRule):
     """Groups the peaks of every image into people as in the published code.
 
     The differences from `GatedGrouping`:
@@ -50,58 +49,50 @@ class OfficialGrouping:
         max_people: int = 30,
         stop_when_full: bool = False,
     ) -> None:
-        check_grouping_indices(grouping_indices)
+        super().__init__(grouping_indices)
         check_choice("solver", solver, get_args(Solver))
-        self.grouping_indices = tuple(grouping_indices)
         self.tag_threshold, self.use_score = tag_threshold, use_score
         self.solve = munkres_solver() if solver == "munkres" else linear_sum_assignment
         self.max_people, self.stop_when_full = max_people, stop_when_full
 
-    def __call__(self, peaks: Peaks) -> list[Groups]:
-        """Return the people of each image, in order of discovery. Frame: map.
+    def visit(
+        self,
+        people: People,
+        keypoint: int,
+        peaks: Float64[np.ndarray, "c 3"],
+        tags: Float32[np.ndarray, "c t"],
+    ) -> None:
+        """Add each candidate to the person that it matches, that has its first tag, or that it starts."""
+        if self.stop_when_full and people.count >= self.max_people:
+            return
+        owner = self.assign(people, peaks[:, 2], tags)
+        is_new = owner < 0
+        first_tags = [*people.tags[: people.count, 0, 0].tolist(), *tags[is_new, 0].tolist()]
+        if len(set(first_tags)) == len(first_tags):
+            owner[is_new] = people.new(int(is_new.sum()))
+            people.add(owner, keypoint, peaks, tags)
+            return
+        # Equal tags merge people: one by one, as the last one that joins a person replaces the others.
+        for i in range(len(owner)):
+            one = slice(i, i + 1)
+            if is_new[i]:
+                owner[one] = _person_with(people, tags[i, 0])
+            people.add(owner[one], keypoint, peaks[one], tags[one])
 
-        Raises:
-            ValueError: the number of keypoints differs from ``grouping_indices``, or a tag or a score is not
-                finite.
-        """
-        return [self._group(*image) for image in images_of(peaks, len(self.grouping_indices))]
-
-    def _group(self, peaks: Float64[np.ndarray, "k m 3"], tags: Float32[np.ndarray, "k m t"]) -> Groups:
-        found = peaks[..., 2] > 0  # (k m)
-        people = People(int(found.sum()), peaks.shape[0], tags.shape[2])
-        by_first_tag: dict[float, Int64[np.ndarray, " 1"]] = {}
-        for keypoint in self.grouping_indices:
-            if self.stop_when_full and people.count >= self.max_people:
-                break
-            # The candidates are this keypoint type's c peaks: (c 3) and (c t).
-            own = found[keypoint]
-            candidates, candidate_tags = peaks[keypoint, own], tags[keypoint, own]
-            owners = self._assign(people, candidates[:, 2], candidate_tags)
-            first_tags, is_new = candidate_tags[:, 0].tolist(), owners < 0
-            new_tags = candidate_tags[is_new, 0].tolist()
-            if len(set(new_tags)) == len(new_tags) and by_first_tag.keys().isdisjoint(new_tags):
-                owners[is_new] = people.new(len(new_tags))
-                by_first_tag |= zip(new_tags, np.split(owners[is_new], len(new_tags) or 1), strict=False)
-                people.add(owners, keypoint, candidates, candidate_tags)
-                continue
-            # Equal tags merge people: one by one, as the last one that joins a person replaces the others.
-            for i, first_tag in enumerate(first_tags):
-                owner, one = owners[i : i + 1], slice(i, i + 1)
-                if owner[0] < 0 and first_tag in by_first_tag:
-                    owner = by_first_tag[first_tag]
-                    people.number[owner] = 0  # the mean tag restarts
-                elif owner[0] < 0:
-                    owner = by_first_tag[first_tag] = people.new(1)
-                people.add(owner, keypoint, candidates[one], candidate_tags[one])
-        return people.groups()
-
-    def _assign(
+    def assign(
         self, people: People, scores: Float64[np.ndarray, " c"], tags: Float32[np.ndarray, "c t"]
     ) -> Int64[np.ndarray, " c"]:
         """Return the person that each candidate matches, -1 for none."""
         distance = tag_distances(tags, people.mean_tags(min(people.count, self.max_people)))  # (c p)
         cost = pair_costs(distance, scores, self.use_score)
-        return assign(self.solve, cost, distance < self.tag_threshold)
+        return solve_assignment(self.solve, cost, distance < self.tag_threshold)
+
+
+def _person_with(people: People, first_tag: np.float32) -> Int64[np.ndarray, " 1"]:
+    """Return the person whose first tag starts with ``first_tag``, its mean tag restarted; else a new one."""
+    person = np.flatnonzero(people.tags[: people.count, 0, 0] == first_tag)
+    people.number[person] = 0
+    return person if person.size else people.new(1)
 
 
 def munkres_solver() -> Callable[[Float64[np.ndarray, "r c"]], Pairs]:

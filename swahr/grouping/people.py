@@ -1,11 +1,78 @@
-"""State of a grouping rule: the people of one image while peaks are assigned to them."""
+"""The visit of keypoint types, which all grouping rules share, and the people of one image found by it."""
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from swahr.structures import Groups, Peaks
+
+
+class GroupingRule(ABC):
+    """Groups peaks into people, one keypoint type at a time, each peak by its tag.
+
+    The peaks of a keypoint type are its ``c`` candidates: ``peaks`` (x, y, score) and ``tags``. A rule says
+    which of the people found so far each of them joins; the others start new people.
+
+    Args:
+        grouping_indices: keypoint types in the order in which they are visited.
+
+    Raises:
+        ValueError: ``grouping_indices`` does not hold every keypoint index once.
+    """
+
+    def __init__(self, grouping_indices: Sequence[int]) -> None:
+        if sorted(grouping_indices) != list(range(len(grouping_indices))):
+            raise ValueError(
+                f"expected every keypoint index once in grouping_indices, got {tuple(grouping_indices)}"
+            )
+        self.grouping_indices = tuple(grouping_indices)
+
+    @abstractmethod
+    def assign(
+        self, people: "People", scores: Float64[np.ndarray, " c"], tags: Float32[np.ndarray, "c t"]
+    ) -> Int64[np.ndarray, " c"]:
+        """Return the person that each candidate joins, -1 for a new one."""
+
+    def __call__(self, peaks: Peaks) -> list[Groups]:
+        """Return the people of each image, in order of discovery. Frame: map.
+
+        Raises:
+            ValueError: the number of keypoints differs from ``grouping_indices``, a tag is NaN, or the cost
+                of a pair is not finite.
+        """
+        if peaks.scores.shape[1] != len(self.grouping_indices):
+            raise ValueError(
+                f"expected peaks of {len(self.grouping_indices)} keypoints (grouping_indices), got "
+                f"{peaks.scores.shape[1]}; build the network and the grouping from the same skeleton"
+            )
+        parts = [peaks.positions, peaks.scores[..., None]]
+        located = np.concatenate([part.float().cpu().numpy() for part in parts], axis=-1).astype(np.float64)
+        tags = peaks.tags.float().cpu().numpy()
+        if np.isnan(tags).any():  # infinite ones are far from all others
+            raise ValueError("expected tags to group by, got NaN; check the network's weights and inputs")
+        return [self._group(*image) for image in zip(located, tags, strict=True)]
+
+    def _group(self, peaks: Float64[np.ndarray, "k m 3"], tags: Float32[np.ndarray, "k m t"]) -> Groups:
+        found = peaks[..., 2] > 0  # (k m)
+        people = People(int(found.sum()), peaks.shape[0], tags.shape[2])
+        for keypoint in self.grouping_indices:
+            own = found[keypoint]
+            self.visit(people, keypoint, peaks[keypoint, own], tags[keypoint, own])
+        return people.groups()
+
+    def visit(
+        self,
+        people: "People",
+        keypoint: int,
+        peaks: Float64[np.ndarray, "c 3"],
+        tags: Float32[np.ndarray, "c t"],
+    ) -> None:
+        """Add each candidate to the person that it joins or starts."""
+        owner = self.assign(people, peaks[:, 2], tags)
+        owner[owner < 0] = people.new(int((owner < 0).sum()))
+        people.add(owner, keypoint, peaks, tags)
 
 
 class People:
@@ -68,29 +135,3 @@ def _means(tags: Float32[np.ndarray, "p k t"], number: Int64[np.ndarray, " p"]) 
         chosen = np.flatnonzero(number == count)
         means[chosen] = tags[chosen, :count].mean(axis=1)
     return means
-
-
-def check_grouping_indices(grouping_indices: Sequence[int]) -> None:
-    """Raise ValueError unless ``grouping_indices`` holds every keypoint index once."""
-    if sorted(grouping_indices) != list(range(len(grouping_indices))):
-        raise ValueError(
-            f"expected every keypoint index once in grouping_indices, got {tuple(grouping_indices)}"
-        )
-
-
-def images_of(
-    peaks: Peaks, keypoints: int
-) -> Iterator[tuple[Float64[np.ndarray, "k m 3"], Float32[np.ndarray, "k m t"]]]:
-    """Yield each image's peaks as (x, y, score), and their tags, on the CPU.
-
-    Raises:
-        ValueError: the peaks have another number of keypoint types than ``keypoints``.
-    """
-    if peaks.scores.shape[1] != keypoints:
-        raise ValueError(
-            f"expected peaks of {keypoints} keypoints (grouping_indices), got {peaks.scores.shape[1]}; "
-            "build the network and the grouping from the same skeleton"
-        )
-    parts = [peaks.positions, peaks.scores[..., None]]
-    located = np.concatenate([part.float().cpu().numpy() for part in parts], axis=-1).astype(np.float64)
-    yield from zip(located, peaks.tags.float().cpu().numpy(), strict=True)

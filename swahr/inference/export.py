@@ -36,7 +36,7 @@ class _Graph(nn.Module):
 
     def named(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
         """The outputs by name: every predicted map, merged, and the peaks."""
-        fields = self.aggregate.forward_scale(self.network, images)
+        fields = self.aggregate.forward_test_scale(self.network, images)
         peaks = self.extract_peaks.in_tensors(DenseMaps(fields, map_from_image=()))
         found = zip(PEAKS, (peaks.positions, peaks.scores, peaks.tags), strict=True)
         return {**fields, **dict(found)}

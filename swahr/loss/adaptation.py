@@ -16,23 +16,13 @@ Heatmaps = Float[Tensor, "b k h w"]  # and maps of the same shape
 
 
 @runtime_checkable
-class TargetAdaptation(Protocol):
-    """Adapts the Gaussian target h of a stride to predicted maps; ``needs`` names the maps it reads."""
+class Adaptation(Protocol):
+    """Adapts the loss at a stride to its predicted maps, of which it reads those named in ``needs``."""
 
     needs: frozenset[str]
 
     def __call__(self, maps: Maps, heatmaps: Heatmaps) -> Heatmaps:
-        """Return the adapted target."""
-
-
-@runtime_checkable
-class PixelWeight(Protocol):
-    """Weights squared errors by a stride's maps, named in ``needs``, and the unadapted target h."""
-
-    needs: frozenset[str]
-
-    def __call__(self, maps: Maps, heatmaps: Heatmaps) -> Heatmaps:
-        """Return the weight of each pixel."""
+        """Return the adapted target, or the weight of each pixel, given the Gaussian target ``heatmaps``."""
 
 
 class TaylorTarget:

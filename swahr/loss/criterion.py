@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from swahr.loss.terms import Term, WeightMapPenalty, widened
+from swahr.loss.terms import Term, widened
 from swahr.structures import NetworkOutput, Targets
 
 
@@ -29,11 +29,11 @@ class Criterion(nn.Module):
             raise ValueError("loss.terms: expected at least one term, got none")
         self.terms = nn.ModuleDict(terms)
         self.needs: frozenset[str] = frozenset().union(*(term.needs for term in terms.values()))
-        penalised = any(isinstance(term, WeightMapPenalty) and term.weight > 0 for term in terms.values())
-        if "log_weight_maps" in self.needs and not penalised:
+        about = {getattr(term, "map", None) for term in terms.values() if term.weight > 0}
+        if "log_weight_maps" in self.needs and "log_weight_maps" not in about:
             raise ValueError(
-                "loss.terms: expected a WeightMapPenalty of positive weight for a learned weight, got none; "
-                "add one, as without it the weight would shrink to 0"
+                "loss.terms: expected a term about log_weight_maps (swahr.loss.WeightMapPenalty) of positive "
+                "weight beside a learned weight, got none; without it the weight would shrink to 0"
             )
 
     def forward(self, output: NetworkOutput, targets: Targets) -> dict[str, Float[Tensor, " b"]]:

@@ -34,8 +34,8 @@ def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tenso
         tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; a row of -1 is no person.
     """
     present = tag_index >= 0  # (b p k)
-    # Each keypoint's tag is read from its own map, in one gather for all people.
-    read = tags.permute(0, 2, 3, 1).flatten(1, 2).gather(1, tag_index.clamp(min=0))
+    # Each keypoint's tag is read from its own map, in one gather for all people: (b p k).
+    read = tags.flatten(2).gather(2, tag_index.clamp(min=0).mT).mT
     read = read.to(torch.promote_types(tags.dtype, torch.float32))
     counts = present.sum(dim=2)
     is_person, divisors = counts > 0, counts.clamp(min=1)

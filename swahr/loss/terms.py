@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from swahr.loss.adaptation import PixelWeight, TargetAdaptation
+from swahr.loss.adaptation import Adaptation
 from swahr.loss.heatmap import masked_mean, squared_difference, support_only, weight_penalty
 from swahr.loss.tags import associative_embedding
 from swahr.structures import Maps, MapTargets, NetworkOutput, Targets
@@ -90,8 +90,8 @@ class HeatmapRegression(StrideTerm):
     def __init__(
         self,
         weight: float = 1.0,
-        adaptation: TargetAdaptation | None = None,
-        pixel_weight: PixelWeight | None = None,
+        adaptation: Adaptation | None = None,
+        pixel_weight: Adaptation | None = None,
     ) -> None:
         super().__init__(weight)
         self.adaptation, self.pixel_weight = adaptation, pixel_weight
@@ -120,7 +120,7 @@ class ScaleMapPenalty(StrideTerm):
 class WeightMapPenalty(StrideTerm):
     """`swahr.loss.heatmap.weight_penalty`, which keeps learned weights near 1.
 
-    ``weight`` is the squared residual at which the optimal learned weight is 1/2.
+    Its ratio to the heatmap term's weight is the squared residual at which the optimal learned weight is 1/2.
     """
 
     map = "log_weight_maps"
@@ -141,11 +141,17 @@ class MapRegression(StrideTerm):
         """Return the error of one stride's maps.
 
         Raises:
-            ValueError: there is no target of the map's name.
+            ValueError: there is no target of the map's name, or it has another shape.
         """
         if self.map not in target.fields:
             raise ValueError(f"no target for the map '{self.map}'; add its encoder: targets.extra.{self.map}")
-        return masked_mean(squared_difference(maps.fields[self.map], target.fields[self.map]), target.valid)
+        predicted, wanted = maps.fields[self.map], target.fields[self.map]
+        if predicted.shape != wanted.shape:
+            raise ValueError(
+                f"expected a target of the map's shape {tuple(predicted.shape)} for '{self.map}', got "
+                f"{tuple(wanted.shape)}; correct targets.extra.{self.map}"
+            )
+        return masked_mean(squared_difference(predicted, wanted), target.valid)
 
 
 class TagLoss(Term):

@@ -84,7 +84,11 @@ class HigherHRNet(nn.Module):
         initial_std: float | None = None,
     ) -> None:
         super().__init__()
-        assert isinstance(backbone, Backbone)
+        if not isinstance(backbone, Backbone):
+            raise TypeError(
+                "expected a backbone with channels, stride and size_multiple (swahr.model.Backbone), got "
+                f"{type(backbone).__name__}"
+            )
         self.strides = tuple(backbone.stride // 2**level for level in range(len(deconv_channels) + 1))
         if self.strides[-1] < 1:
             raise ValueError(

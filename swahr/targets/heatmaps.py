@@ -26,7 +26,7 @@ Patches = Float32[Tensor, "#b #p #k r r"]
 Drawn = tuple[Float32[Tensor, "b k h w"], Int64[Tensor, "b p k"]]
 """The heatmaps of one stride, and each keypoint's pixel ``y * w + x`` (-1: absent or off the map)."""
 DrawHeatmaps = Callable[[Present], Float32[Tensor, "b k h w"]]
-"""Draws heatmaps of the flagged keypoints of a batch."""
+"""Draws heatmaps of the flagged keypoints of a batch; absent ones are never drawn."""
 
 
 @runtime_checkable
@@ -91,11 +91,11 @@ class TargetEncoder:
             patches = _patch(self.sigma, batch.valid.device)
         else:
             patches = _patches(pixels - indices, self.sigma)
-        draw = partial(draw_heatmaps, pixels, patches=patches, size=size)
-        heatmaps, index = draw(batch.visibility > ABSENT)
+        draw, present = partial(draw_heatmaps, pixels, patches=patches, size=size), batch.visibility > ABSENT
+        heatmaps, index = draw(present)
         fields = {"heatmaps": heatmaps}
         for name, encode in self.extra.items():
-            fields[name] = encode(batch, stride, lambda chosen: draw(chosen)[0])
+            fields[name] = encode(batch, stride, lambda chosen: draw(chosen & present)[0])
         return MapTargets(stride, shrink_mask(batch.valid, size), fields), index
 
 

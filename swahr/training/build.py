@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from swahr.build import (
     TEST_TIME_GROUPS,
@@ -22,37 +24,33 @@ from swahr.build import (
 from swahr.checkpoint import describe_run, start_from
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import results_from_poses
+from swahr.model import recompute_activations
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
-from swahr.training.compute import prepare_network
 from swahr.trusted import is_reference_only
 
 _DESCRIBED = ("model", "targets", *TEST_TIME_GROUPS, "evaluation", "expected")
 _NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
 
-Evaluation = Callable[[Mapping[int, Poses]], dict[str, float]]
-
 
 def build_source(node: DictConfig, skeleton: str | None) -> Any:
     """A source of labelled images (`swahr.data.Source`)."""
-    built = build_skeleton(skeleton)
-    return instantiate(node, **({} if built is None else {"skeleton": built}))
+    return instantiate(node, **_data_facts(skeleton))
 
 
 def build_data(config: DictConfig) -> PoseDataModule:
     """Training and validation data; raises ValueError unless both have the same keypoints."""
-    node = config.data.module
-    train, val = (build_source(node[part], config.data.skeleton) for part in ("train", "val"))
-    if train.skeleton != val.skeleton:
-        raise ValueError(
-            f"the training data have the keypoints {list(train.skeleton.keypoints)}, the validation data "
-            f"{list(val.skeleton.keypoints)}; both need the same `categories`, or set data.skeleton"
-        )
-    values = {name: value for name, value in node.items() if name not in ("train", "val")}
-    module: PoseDataModule = instantiate(OmegaConf.create(values), train=train, val=val, seed=config.seed)
+    module: PoseDataModule = instantiate(
+        config.data.module, seed=config.seed, **_data_facts(config.data.skeleton)
+    )
     return module
+
+
+def _data_facts(skeleton: str | None) -> dict[str, Any]:
+    built = build_skeleton(skeleton)
+    return {} if built is None else {"skeleton": built}
 
 
 def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
@@ -77,7 +75,9 @@ def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
     return {**model, "heads": heads}
 
 
-def build_evaluation(node: DictConfig, ground_truth: Mapping[str, Any], skeleton: Skeleton) -> Evaluation:
+def build_evaluation(
+    node: DictConfig, ground_truth: Mapping[str, Any], skeleton: Skeleton
+) -> Callable[[Mapping[int, Poses]], dict[str, float]]:
     """A function that returns the protocol's metrics, given the poses in each image by id."""
     evaluator = instantiate(node)
 
@@ -123,25 +123,57 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     )
     files = annotation_files([config.data.module.train, config.data.module.val])
     stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
-    callbacks = build_callbacks(
-        config.training.callbacks,
-        folder=folder,
-        dirpath=folder,
-        source=data.val,
-        description=describe(config, model, network_facts(network), data.skeleton, stamp),
-        footer=f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}",
-    )
+    description = describe(config, model, network_facts(network), data.skeleton, stamp)
+    footer = f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}"
+    callbacks = [
+        instantiate(
+            node, folder=folder, dirpath=folder, source=data.val, description=description, footer=footer
+        )
+        for node in config.training.callbacks.values()
+        if node is not None
+    ]
+    describing = LambdaCallback(on_save_checkpoint=lambda *saved: saved[2].update(swahr=description))
     csv = CSVLogger(folder, name="", version="")
-    tensorboard = TensorBoardLogger(folder, name="", version="tensorboard")
+    tensorboard = TensorBoardLogger(folder, name="tensorboard", version="")
     trainer = instantiate(
-        config.trainer, callbacks=callbacks, logger=[csv, tensorboard], default_root_dir=folder
+        config.trainer,
+        callbacks=[*callbacks, describing],
+        logger=[csv, tensorboard],
+        default_root_dir=folder,
     )
     return TrainingRun(trainer, module, data)
 
 
-def build_callbacks(nodes: DictConfig, **facts: Any) -> list[Callback]:
-    """The Trainer's callbacks, in the order of their nodes; null nodes are skipped."""
-    return [instantiate(node, **facts) for node in nodes.values() if node is not None]
+def prepare_network(
+    network: nn.Module,
+    *,
+    channels_last: bool,
+    compile: bool,  # noqa: A002 - PyTorch's own word
+    activation_checkpointing: bool,
+) -> nn.Module:
+    """Set the execution options of a network in place, and return it; its outputs stay the same.
+
+    Args:
+        network: the network (`swahr.model.HigherHRNet`).
+        channels_last: whether weights and activations have the channels-last memory layout.
+        compile: whether to compile with TorchInductor at the first call.
+        activation_checkpointing: whether the backward pass recomputes activations (`swahr.model.recompute`).
+
+    Raises:
+        ValueError: ``compile`` and ``activation_checkpointing`` are both set.
+    """
+    if compile and activation_checkpointing:
+        raise ValueError(
+            "training.compile and training.activation_checkpointing exclude each other, because the compiler "
+            "decides itself what to recompute; set one of them to false"
+        )
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
+    if activation_checkpointing:
+        recompute_activations(network)
+    if compile:
+        network.compile()
+    return network
 
 
 def describe(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -70,33 +70,6 @@ class EmaWeights(WeightAveraging):
         self._swapped = not self._swapped
 
 
-class ProgressBar(RichProgressBar):
-    """Lightning's Rich bar on stderr, without the ``v_num`` column, which is empty here."""
-
-    def __init__(self) -> None:
-        super().__init__(console_kwargs={"stderr": True})
-
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
-
-
-class DescribeCheckpoints(Callback):
-    """Adds the run's description to Lightning's checkpoints.
-
-    Args:
-        description: see `swahr.checkpoint.describe_run`.
-    """
-
-    def __init__(self, *, description: str) -> None:
-        self.description = description
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: Any) -> None:
-        """Add the description under the key ``swahr``."""
-        checkpoint["swahr"] = self.description
-
-
 class ExportBest(Callback):
     """Saves the weights with the best validation AP in ``best.safetensors``.
 
@@ -153,13 +126,6 @@ class Throughput(Callback):
             self._images += len(batch) * trainer.world_size
             self._seconds += now - self._started
         self._started = now
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the time that a GPU needs for its queued work."""
-        if self._seconds and torch.cuda.is_available():
-            waiting = time.perf_counter()
-            torch.cuda.synchronize()
-            self._seconds += time.perf_counter() - waiting
 
     def measurements(self) -> dict[str, float]:
         """``images_per_second`` and, on a GPU, ``peak_memory_gib``; empty if only the warm-up ran."""

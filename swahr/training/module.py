@@ -100,7 +100,7 @@ class PoseModule(LightningModule):
         trainer = self.trainer
         _log.debug("%s optimiser steps", trainer.estimated_stepping_batches)  # also sets num_training_batches
         optimiser, schedule = self.optimiser(
-            self.network,
+            self,  # terms of the loss may have parameters, too
             batch_size=self.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
             steps_per_epoch=math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches),
         )
@@ -111,9 +111,7 @@ def _finite_check(terms: LossTerms, batch: Batch) -> Callable[[], None]:
     """Start an asynchronous copy of which values are finite; returns a function that waits and raises."""
     finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()]))
     fetched = finite.to("cpu", non_blocking=finite.is_cuda)
-    arrived = torch.cuda.Event() if finite.is_cuda else None  # type: ignore[no-untyped-call] # torch's
-    if arrived is not None:
-        arrived.record()
+    arrived = torch.cuda.current_stream().record_event() if finite.is_cuda else None
     names, image_ids = list(terms), batch.image_ids  # the closure must not keep the batch in memory
 
     def check() -> None:

@@ -54,18 +54,18 @@ class AdamWithWarmup:
         if self.decay == "step" and not self.milestones:
             raise ValueError("training.optimiser.milestones: expected epochs for decay=step, got none")
 
-    def __call__(self, network: nn.Module, *, batch_size: int, steps_per_epoch: int) -> tuple[Adam, LambdaLR]:
+    def __call__(self, module: nn.Module, *, batch_size: int, steps_per_epoch: int) -> tuple[Adam, LambdaLR]:
         """Return the optimiser and its schedule, which advances at every optimiser step.
 
         Args:
-            network: the network to train.
+            module: holds the parameters to train: the network, and those of losses.
             batch_size: images per optimiser step, over all devices and accumulated batches.
             steps_per_epoch: optimiser steps per epoch.
         """
         ratio = batch_size / self.reference_batch if self.reference_batch else 1.0
         lr = self.lr * ratio
         _log.info("learning rate %.3g = %.3g x %.3g (batch of %d)", lr, self.lr, ratio, batch_size)
-        optimiser = Adam(network.parameters(), lr=lr, weight_decay=self.weight_decay, foreach=True)
+        optimiser = Adam(module.parameters(), lr=lr, weight_decay=self.weight_decay, foreach=True)
         return optimiser, LambdaLR(optimiser, lambda step: self.factor(step / max(1, steps_per_epoch)))
 
     def factor(self, epoch: float) -> float:

@@ -178,7 +178,7 @@ def test_the_exported_part_returns_the_maps_of_one_test_scale(project):
     aggregator = aggregate(project=project)
     maps = aggregator(Eye(scale_maps=True), [scene()], CPU)
     with torch.inference_mode():
-        fields = aggregator.forward_scale(Eye(scale_maps=True), aggregator.prepare([scene()]).reference)
+        fields = aggregator.forward_test_scale(Eye(scale_maps=True), aggregator.prepare([scene()]).reference)
     assert fields.keys() == maps.fields.keys() == {"heatmaps", "tags", "scale_maps"}
     assert all(torch.equal(field, maps.fields[name]) for name, field in fields.items())
 

@@ -131,7 +131,7 @@ def test_groups_that_are_newer_than_a_file_take_their_defaults(tmp_path: Path) -
         ("aggregate", "aggregate", "input_size", 64, 512),
         ("decode.refine", "decode.refine", "kernel_size", 7, 11),
         ("grouping.peaks", "decode.extract_peaks", "threshold", 0.3, 0.1),
-        ("grouping.rule", "decode.group", "use_score", True, True),
+        ("grouping.rule", "decode.group", "tag_threshold", 0.5, 1.0),
     ],
 )
 def test_a_setting_that_is_newer_than_a_file_takes_the_constructors_default(
@@ -147,7 +147,10 @@ def test_a_setting_that_is_newer_than_a_file_takes_the_constructors_default(
     node = values["config"]
     for name in group.split("."):
         node = node[name]
-    assert node.pop(setting) == value == built(HERE / f"{NAME}.safetensors")
+    assert setting in node
+    node[setting] = value
+    assert built(rewritten(tmp_path, values)) == value != default
+    del node[setting]
     assert built(rewritten(tmp_path, values)) == default
 
 

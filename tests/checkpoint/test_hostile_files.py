@@ -3,25 +3,27 @@
 import json
 import os
 import pickle
+import re
 import tarfile
 import zipfile
-from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from checkpoint.conftest import HERE, command, refused
 
 from swahr import Predictor, load_checkpoint
+from swahr.cli.command import compose_config
+from swahr.decode import DarkWithScaleMap
 from swahr.model.published import read_published
+from swahr.training.build import build_data
 
-HERE = Path(__file__).parent
-OLD = HERE / "format_1.safetensors"
-GROUPS = ("model", "aggregate", "grouping", "decode", "evaluation", "data", "target", "loss", "trainer")
+pytestmark = pytest.mark.usefixtures("witness")
+
+GROUPS = (
+    "model", "aggregate", "grouping", "decode", "evaluation", "data", "target", "loss", "trainer", "expected",
+)  # fmt: skip
 TARGETS = (
     "os.system",
     "subprocess.run",
@@ -37,53 +39,11 @@ TARGETS = (
     "${oc.env:HOME}",
     "",
     7,
+    None,
+    True,
     ["swahr.decode.Dark"],
     {"_target_": "os.system"},
 )
-
-
-@pytest.fixture
-def description() -> dict[str, Any]:
-    with safe_open(OLD, framework="pt") as file:
-        return json.loads(file.metadata()["swahr"])
-
-
-@pytest.fixture
-def weights() -> dict[str, torch.Tensor]:
-    with safe_open(OLD, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-
-
-@pytest.fixture
-def written(tmp_path: Path, weights) -> Callable[[dict[str, Any]], Path]:
-    """Writes a safetensors file with a description."""
-
-    def write(values: dict[str, Any]) -> Path:
-        path = tmp_path / "hostile.safetensors"
-        save_file(weights, path, metadata={"swahr": json.dumps(values)})
-        return path
-
-    return write
-
-
-@pytest.fixture(autouse=True)
-def proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What a hostile file might run would leave a file behind."""
-    witness = tmp_path / "witness"
-    monkeypatch.setenv("WITNESS", str(witness))
-    yield
-    assert not witness.exists()
-
-
-def command() -> dict[str, Any]:
-    return {"_target_": "os.system", "command": "touch $WITNESS"}
-
-
-def refused(path: Path, match: str = "refused") -> None:
-    with pytest.raises(ValueError, match=match):
-        load_checkpoint(path)
-    with pytest.raises(ValueError, match=match):
-        Predictor.from_checkpoint(path)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -94,16 +54,23 @@ def test_a_class_of_another_package_is_refused_in_every_group(group, description
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_also_nested_and_in_lists(group, description, written) -> None:
-    description["config"][group]["extra"] = [{"deep": [[command()]]}]
+    description["config"][group] = {
+        **(description["config"][group] or {}),
+        "extra": [{"deep": [[command()]]}],
+    }
     refused(written(description), rf"{group}\.extra\[0\]\.deep\[0\]\[0\]\._target_=os\.system refused")
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_whatever_is_not_the_name_of_one_of_our_classes_is_refused(target, description, written) -> None:
-    description["config"]["decode"]["refine"]["_target_"] = target
-    refused(written(description))
+def test_whatever_is_not_the_name_of_one_of_our_classes_is_refused(
+    target, description, present, written
+) -> None:
+    for values in (description, present):
+        values["config"]["decode"]["refine"]["_target_"] = target
+        refused(written(values))
 
 
+@pytest.mark.parametrize("partial", [{}, {"_partial_": True}], ids=["called", "partial"])
 @pytest.mark.parametrize(
     "target",
     [
@@ -117,11 +84,12 @@ def test_whatever_is_not_the_name_of_one_of_our_classes_is_refused(target, descr
         "swahr.cli.main.main",
     ],
 )
-def test_imports_and_functions_of_our_modules_are_not_our_classes(target, description, written) -> None:
-    checkpoint = load_checkpoint(written(description))
-    checkpoint.config["decode"]["refine"] = {"_target_": target}
+def test_imports_and_functions_of_our_modules_are_not_our_classes(target, partial, present, written) -> None:
+    present["config"]["decode"]["refine"] = {"_target_": target, **partial}
+    path = written(present)
+    load_checkpoint(path)  # which imports nothing yet
     with pytest.raises(ValueError, match=rf"_target_: {target}: (no such class|expected a class of swahr)"):
-        Predictor.from_checkpoint(checkpoint)
+        Predictor.from_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -136,12 +104,54 @@ def test_imports_and_functions_of_our_modules_are_not_our_classes(target, descri
         ("value", "${now:%Y}"),
         ("value", "${hydra:runtime.cwd}"),
         ("value", "a ${model.x} and ${oc.env:${model.x}}"),
+        ("value", r"\${oc.env:HOME}"),
+        ("value", r"\\${oc.env:HOME}"),
+        ("value", r"\${data.root}"),
+        ("value", "$${data.root}{oc.env:HOME}"),
+        ("value", "${data.root"),
+        ("${data.root}", 1),
     ],
 )
 @pytest.mark.parametrize("group", ["data", "aggregate"])
-def test_settings_of_hydra_are_refused(key, value, group, description, written) -> None:
-    description["config"][group][key] = value
-    refused(written(description))
+def test_settings_of_hydra_are_refused(key, value, group, description, present, written) -> None:
+    for values in (description, present):
+        values["config"][group][key] = value
+        refused(written(values))
+
+
+@pytest.mark.parametrize(
+    ("root", "augmentation"), [("$", "${data.root}{CALL}"), ("{CALL}", "$${data.root}")], ids=["sign", "call"]
+)
+def test_a_resolver_cannot_be_put_together(root, augmentation, present, written, tmp_path) -> None:
+    """Values that refer to such pieces would call it when they are resolved for the second time."""
+    call = f"oc.create:{{_target_: os.system, command: 'touch {tmp_path}/witness'}}"
+    present["config"]["data"]["root"] = root.replace("CALL", call)
+    present["config"]["data"]["module"]["augmentation"] = augmentation.replace("CALL", call)
+    path = written(present)
+    refused(path)
+    with pytest.raises(ValueError, match="refused"):
+        build_data(compose_config("evaluate", [f"checkpoint={path}"]))
+
+
+def test_settings_of_the_data_are_resolved_once(untyped) -> None:
+    config = compose_config("train", ["experiment=smoke"])
+    config.data.module.batch_size = r"\${oc.env:WITNESS}"
+    assert build_data(config).batch_size == "${oc.env:WITNESS}"
+
+
+@pytest.mark.parametrize(("group", "key"), [("decode", "refine._target_"), ("aggregate", "decode.refine")])
+def test_a_key_with_dots_is_no_path(group, key, present, written) -> None:
+    present["config"][group][key] = "swahr.files.os.system"
+    with pytest.raises(ValueError, match=f"has no {re.escape(key)}"):
+        Predictor.from_checkpoint(written(present))
+    present["config"][group][key] = command()
+    refused(written(present), rf"{group}\.{re.escape(key)}\._target_=os\.system refused")
+
+
+def test_a_group_with_dots_is_no_path(present, written, tmp_path) -> None:
+    ours = {"_target_": "swahr.files.os.system", "command": f"touch {tmp_path}/witness"}
+    present["config"]["decode.refine"] = ours
+    assert type(Predictor.from_checkpoint(written(present)).pipeline.decode.refine) is DarkWithScaleMap
 
 
 def test_references_to_other_values_are_read(description, written) -> None:
@@ -161,42 +171,12 @@ def test_a_trusted_package_is_read_and_no_other(description, written) -> None:
         load_checkpoint(written(description), trust=["mypackage"])
 
 
-@pytest.mark.parametrize(
-    "skeleton",
-    [
-        command(),
-        {"keypoints": ["nose"], "name": command(), "_target_": "os.system"},
-        {"keypoints": [command()], "limbs": [["nose", "nose"]]},
-        {"keypoints": "os.system"},
-        {"keypoints": ["nose"], "sigmas": [command()]},
-        ["nose"],
-        None,
-    ],
-    ids=str,
-)
-def test_a_skeleton_is_plain_names_and_numbers(skeleton, description, written) -> None:
-    description["skeleton"] = skeleton
-    refused(written(description), "keypoint|skeleton|damaged|unknown keys")
-
-
-@pytest.mark.parametrize(
-    "values", [[], "x", 3, {"config": []}, {"config": {}}, {"config": {"model": 3}, "format": 1}], ids=str
-)
-def test_a_malformed_description_is_reported_as_damaged(values, written) -> None:
-    refused(written(values), "damaged")
-
-
-@pytest.mark.parametrize("number", [0, 3, "2", -1, 2.5, None])
-def test_formats_that_there_are_not_yet_are_refused(number, description, written) -> None:
-    refused(written({**description, "format": number}), "format")
-
-
 class Payload:
     def __reduce__(self) -> Any:
         return (os.system, ("touch $WITNESS",))
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # of torch.load, before it refuses the file
 @pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
 @pytest.mark.parametrize("name", ["run.ckpt", "run.pth"])
 def test_a_pickle_that_runs_a_command_is_refused(name, protocol, tmp_path, description) -> None:
@@ -231,6 +211,7 @@ def test_a_ckpt_is_checked_like_a_safetensors_file(tmp_path, description, weight
 
 
 def test_the_metadata_of_an_onnx_file_are_checked(tmp_path, description) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
     description["config"]["decode"]["recover"] = command()
     model = onnx.load(HERE / "format_1.onnx")
     for entry in model.metadata_props:
@@ -238,6 +219,28 @@ def test_the_metadata_of_an_onnx_file_are_checked(tmp_path, description) -> None
     path = tmp_path / "hostile.onnx"
     onnx.save(model, path)
     refused(path)
+
+
+def test_weights_in_other_files_are_refused(tmp_path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
+    path = tmp_path / "hostile.onnx"
+    model = onnx.load(HERE / "format_1.onnx")
+    tensor = model.graph.initializer[0]
+    tensor.data_location = tensor.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    path.write_bytes(model.SerializeToString())
+    refused(path, "expected all weights inside the file")
+
+
+@pytest.mark.parametrize("group", ["decode", "data", "grouping", "evaluation"])
+def test_text_that_is_yaml_is_no_group(group, present, written, tmp_path) -> None:
+    """Hydra reads text as YAML, in which nobody has looked for classes."""
+    present["config"][group] = f"{{_target_: os.system, command: 'touch {tmp_path}/witness'}}"
+    path = written(present)
+    refused(path, rf"damaged \(.*{group}: expected a mapping")
+    for name in ("evaluate", "predict", "export", "show"):
+        with pytest.raises(ValueError, match=rf"damaged \(.*{group}: expected a mapping"):
+            compose_config(name, [f"checkpoint={path}"])
 
 
 def test_commands_refuse_them_too(description, written, tmp_path, capsys, monkeypatch) -> None:

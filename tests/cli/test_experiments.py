@@ -22,17 +22,18 @@ EXPERIMENTS = sorted(
 OFFICIAL = [
     name for name in EXPERIMENTS if name.startswith(("swahr_", "higherhrnet_")) and "corr" not in name
 ]
-TINY_RUN = (  # of the networks only the smallest: the larger ones are built from the same classes
-    "model=tiny", "weights=null", "data.module.augmentation.input_size=64", "data.module.batch_size=2",
+ONE_STEP = (
+    "weights=null", "data.module.augmentation.input_size=64", "data.module.batch_size=2",
     "data.module.workers=0", "aggregate.input_size=64", "trainer.accelerator=cpu", "trainer.max_steps=1",
     "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.check_val_every_n_epoch=1",
-    "trainer.log_every_n_steps=1", "trainer.accumulate_grad_batches=1", "trainer.sync_batchnorm=false",
+    "trainer.log_every_n_steps=1",
 )  # fmt: skip
+OWN_NETWORK = ("swahr_coco_w32_512", "swahr_crowdpose_w48_640_corrected")
 
 
-def on_rendered_crowds(name):
+def on_rendered_crowds(name, *overrides):
     """An experiment's configuration, with two small rendered images for its data."""
-    config = compose_config("train", [f"experiment={name}", *TINY_RUN])
+    config = compose_config("train", [f"experiment={name}", *ONE_STEP, *overrides])
     OmegaConf.set_struct(config, False)
     source = compose_config("train").data.module.train
     config.data.module.train = {**source, "size": 2, "image_size": [64, 64]}
@@ -40,9 +41,7 @@ def on_rendered_crowds(name):
     return config
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_builds_takes_a_training_step_and_validates(name, tmp_path):
-    run = build_training(on_rendered_crowds(name), tmp_path)
+def assert_takes_a_step_and_validates(run):
     before = [parameter.detach().clone() for parameter in run.module.network.parameters()]
     run.trainer.fit(run.module, datamodule=run.data)
     assert run.trainer.global_step == 1
@@ -50,6 +49,25 @@ def test_an_experiment_builds_takes_a_training_step_and_validates(name, tmp_path
     assert torch.isfinite(run.trainer.callback_metrics["train/loss"])
     after = run.module.network.parameters()
     assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_builds_takes_a_training_step_and_validates(name, tmp_path):
+    config = on_rendered_crowds(name, "model=tiny")  # the larger ones are built from the same classes
+    for setting in ("accumulate_grad_batches", "sync_batchnorm"):
+        assert config.trainer[setting] == compose_config("train", [f"experiment={name}"]).trainer[setting]
+    assert_takes_a_step_and_validates(build_training(config, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN_NETWORK)
+def test_an_experiment_takes_a_training_step_with_its_own_network(name, tmp_path):
+    config = on_rendered_crowds(name)
+    assert config.model.backbone.channels[0] == (48 if "_w48_" in name else 32)
+    run = build_training(config, tmp_path)
+    assert sum(p.numel() for p in run.module.network.parameters()) > (6e7 if "_w48_" in name else 2.8e7)
+    run.trainer.callbacks = []  # checkpoints of large networks, pictures, curves
+    assert_takes_a_step_and_validates(run)
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -103,13 +121,20 @@ def test_a_corrected_experiment_differs_by_its_corrections_only(name):
     assert official["loss"]["terms"]["heatmap"]["adaptation"] == {"_target_": "swahr.loss.TaylorTarget"}
     official["loss"]["terms"]["heatmap"]["adaptation"] = {"_target_": "swahr.loss.ExactTarget"}
     assert corrected["loss"] == official["loss"]
-    assert corrected["decode"]["refine"]["_target_"] == "swahr.decode.Dark"
+    dark = {
+        "_target_": "swahr.decode.Dark", "kernel_size": 11, "rescale": "maximum", "max_offset": 1.0,
+    }  # fmt: skip
     confident = {"threshold": "${grouping.peaks.threshold}"}  # nothing is made up
-    assert corrected["decode"]["recover"] == official["decode"]["recover"] | confident
-    assert corrected["grouping"]["peaks"] == official["grouping"]["peaks"] | {"plateaus": "one"}
-    assert corrected["grouping"]["rule"]["_target_"] == "swahr.grouping.GatedGrouping"
-    shared = ("tag_threshold", "use_score")
-    assert all(corrected["grouping"]["rule"][key] == official["grouping"]["rule"][key] for key in shared)
+    recover = {"_target_": "swahr.decode.KeypointRecovery", "threshold": 0.0}
+    decoder = {"_target_": "swahr.decode.Decoder", "recover": recover}
+    assert official["decode"] == decoder | {"refine": {"_target_": "swahr.decode.QuarterOffset"}}
+    assert corrected["decode"] == decoder | {"refine": dark, "recover": recover | confident}
+    peaks = official["grouping"]["peaks"]
+    shared = {key: official["grouping"]["rule"][key] for key in ("tag_threshold", "use_score")}
+    assert corrected["grouping"] == {
+        "peaks": peaks | {"plateaus": "one"},
+        "rule": {"_target_": "swahr.grouping.GatedGrouping", **shared},
+    }
 
 
 def test_a_correction_is_taken_back_by_one_option():

@@ -62,19 +62,29 @@ def test_overrides_change_settings_and_unknown_ones_are_refused(checkpoint, pred
     assert wider.pipeline.decode.refine.sigma == 0.7
     with pytest.raises(ValueError, match=r"Aggregator has no flop; expected some of .*flip, "):
         Predictor.from_checkpoint(checkpoint, overrides=["aggregate.flop=false"])
+    for setting in ("threshold", "_target_"):
+        with pytest.raises(ValueError, match=r"cannot apply .*peeks"):
+            Predictor.from_checkpoint(checkpoint, overrides=[f"grouping.peeks.{setting}=0.5"])
     with pytest.raises(ValueError, match=r"agregate"):
         Predictor.from_checkpoint(checkpoint, overrides=["agregate.flip=false"])
 
 
 def test_bf16_stays_near_fp32(checkpoint, predictor, images):
-    half = Predictor.from_checkpoint(checkpoint, precision="bf16", device="cpu")(images[0])
-    assert half.keypoints.dtype == predictor(images[0]).keypoints.dtype
-    assert half.present.any()
+    half, full = (
+        Predictor.from_checkpoint(checkpoint, precision="bf16", device="cpu")(images[0]),
+        predictor(images[0]),
+    )
+    assert half.keypoints.dtype == full.keypoints.dtype
     assert (np.isfinite(half.keypoints) == half.present[..., None]).all()
+    assert len(half) == len(full) > 0
+    both = half.present & full.present
+    assert both.sum() >= 0.5 * full.present.sum()
+    distance = np.linalg.norm(half.keypoints - full.keypoints, axis=-1)[both]
+    assert np.median(distance) < 1.0
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8)])
-def test_arrays_of_another_kind_are_refused(predictor, image):
+def test_arrays_of_another_kind_are_refused(predictor, image, untyped):
     with pytest.raises(ValueError, match=r"expected an RGB image of shape \(H, W, 3\) and type uint8"):
         predictor(image)
 

@@ -176,7 +176,7 @@ def test_a_process_that_fails_ends_the_run(tmp_path, monkeypatch):
 
 
 def test_processes_that_do_not_fit_the_settings_are_refused(monkeypatch):
-    with pytest.raises(ValueError, match=r"strategy=ddp_spawn.*expected one of auto, ddp"):
+    with pytest.raises(ValueError, match=r"strategy=ddp_spawn.*expected one of auto, ddp, ddp_find"):
         check_devices(two_devices(), "ddp_spawn")
     with pytest.raises(ValueError, match=r"num_nodes=2.*torchrun"):
         check_devices(two_devices(num_nodes=2), "ddp")

@@ -26,10 +26,10 @@ def _opencv_threads() -> Any:
 
 @pytest.fixture
 def make_module(numbered_source: Any) -> Callable[..., PoseDataModule]:
-    def make(workers: int = 0, train: Source | None = None, batch_size: int = 3) -> PoseDataModule:
+    def make(workers: int = 0, source: Source | None = None, batch_size: int = 3) -> PoseDataModule:
         return PoseDataModule(
-            train=train or numbered_source(10),
-            val=numbered_source(7),
+            train=source or numbered_source(10),
+            val=source or numbered_source(7),
             augmentation=RandomAffine(input_size=16),
             batch_size=batch_size,
             val_batch_size=4,
@@ -75,7 +75,7 @@ def test_sources_of_different_skeletons(numbered_source: Any) -> None:
     class CocoPeople(numbered_source):  # type: ignore[misc] # the base is a fixture
         skeleton = COCO
 
-    with pytest.raises(ValueError, match=r"same keypoints in training and validation.*use one skeleton"):
+    with pytest.raises(ValueError, match=r"same skeleton in training and validation.*set data.skeleton"):
         PoseDataModule(numbered_source(3), CocoPeople(3), RandomAffine(16), 1, 1, 0, 0)
 
 
@@ -85,7 +85,7 @@ def test_damaged_image_in_a_worker_is_named(
     path, images = write_coco(content)
     for image in images.rglob("*.png"):
         image.write_bytes(image.read_bytes()[:30])
-    loader = make_module(workers=1, train=CocoSource(path, images)).train_dataloader()
+    loader = make_module(workers=1, source=CocoSource(path, images)).train_dataloader()
     with pytest.raises(ValueError, match=r"\.png: expected a whole image.*fetch it again"):
         next(iter(loader))
 

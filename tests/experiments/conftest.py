@@ -1,4 +1,4 @@
-"""Synthetic people to encode and decode."""
+"""Synthetic people to encode and decode, and poses to compare."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from swahr.skeleton import COCO
+from swahr.structures import Poses
 
 Crowds = Sequence[Sequence[tuple[float, float, float]]]
 
@@ -40,6 +42,18 @@ def write_people() -> Callable[[Path, Crowds], Path]:
 def annotation_file(tmp_path: Path) -> Callable[[Crowds], Path]:
     """The same, into a folder of the test's own."""
     return partial(_write, tmp_path / "people.json")
+
+
+@pytest.fixture
+def poses_at() -> Callable[..., Poses]:
+    """Makes poses ten pixels from each other, each with all its keypoints at one place, by their shifts."""
+
+    def build(*shifts: float) -> Poses:
+        keypoints = np.stack([np.full((17, 2), 10.0 * i + shift) for i, shift in enumerate(shifts)])
+        shape = keypoints.shape[:2]
+        return Poses(keypoints, np.ones(shape), np.ones(len(shifts)), np.ones(shape, dtype=bool), COCO)
+
+    return build
 
 
 def _write(path: Path, images: Crowds) -> Path:

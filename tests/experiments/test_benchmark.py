@@ -5,9 +5,11 @@ import json
 import re
 import shlex
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from benchmark import benchmark
@@ -16,9 +18,12 @@ from benchmarks.losses import heatmap_criterion
 from benchmarks.measure import Case, Row, measure
 from benchmarks.memory import peak_bytes
 from benchmarks.networks import can_compile
-from benchmarks.report import update_page, write_csv
+from benchmarks.poses import compare_poses
+from benchmarks.report import update_page
 from benchmarks.step import step_cases
 from benchmarks.synchronisation import synchronisations
+from benchmarks.training import compare_losses, random_maps
+from stamped import write_csv
 
 from swahr.cli.command import compose_config
 from swahr.nodes import instantiate
@@ -78,9 +83,47 @@ def test_tables_are_updated_in_place(tmp_path: Path):
         update_page(page, rows, "a machine")
 
 
+def test_a_row_says_whether_its_ratio_is_within_its_bound():
+    (row, _) = measure(case(lambda: 1, lambda: 1), rounds=1, seconds=1.0, device=CPU)
+    assert "bound" not in row.notes_text()
+    assert replace(row, ratio=0.0199, bound=0.02).notes_text().endswith("; **within the bound** of 0.02")
+    assert replace(row, ratio=0.0201, bound=0.02).notes_text().endswith("; **above the bound** of 0.02")
+
+
+def test_losses_are_compared_to_a_fraction_of_each_gradient():
+    tiny = torch.tensor([1e-7, -3e-8, 0.0])
+    expected = (torch.tensor(2.0), [tiny, 1e6 * tiny])
+    compare_losses((torch.tensor(2.00001), [tiny + 1e-13, 1e6 * tiny]), expected)
+    for loss, error in ((2.0, 1e-11), (2.0001, 0.0)):
+        with pytest.raises(AssertionError):
+            compare_losses((torch.tensor(loss), [tiny + error, 1e6 * tiny]), expected)
+
+
+def test_losses_are_compared_where_adaptive_ones_do_something():
+    config, names = compose_config("benchmark", SMALL), {"scale_maps", "tags"}
+    (output, targets), (same, _) = (random_maps(config, names, 3, images=2, device=CPU) for _ in range(2))
+    assert [set(maps.fields) for maps in output] == [{"heatmaps", *names}, {"heatmaps", "scale_maps"}]
+    for maps, again, target in zip(output, same, targets.maps, strict=True):
+        assert torch.equal(maps.scale_maps, again.scale_maps)
+        assert maps.scale_maps[target.heatmaps > 0].std() == pytest.approx(0.5, abs=0.05)
+
+
+def test_poses_match_in_any_order_and_within_a_twentieth_of_a_pixel(poses_at):
+    found = compare_poses([poses_at(0.0, 10.01, -9.99)], [poses_at(0.0, 0.0, 0.01)])
+    assert found == {"poses": 3, "unmatched": 0}
+    with pytest.raises(AssertionError, match="2 of 4 poses"):
+        compare_poses([poses_at(0.0, 0.1)], [poses_at(0.0, 0.0)])
+
+
+def test_nobody_is_no_agreement(poses_at):
+    nobody = poses_at(0.0).select(np.zeros(1, dtype=bool))
+    with pytest.raises(AssertionError, match="expected poses to compare with"):
+        compare_poses([nobody], [nobody])
+
+
 def test_the_csv_file_begins_with_its_provenance(tmp_path: Path):
     rows = measure(case(lambda: 1, lambda: 1), rounds=1, seconds=1.0, device=CPU)
-    write_csv(tmp_path / "x.csv", rows, {"commit": "abc"})
+    write_csv(tmp_path / "x.csv", [row.to_dict() for row in rows], {"commit": "abc"})
     comment, *lines = (tmp_path / "x.csv").read_text().splitlines()
     assert json.loads(comment.removeprefix("# ")) == {"commit": "abc"}
     assert [row["variant"] for row in csv.DictReader(lines)] == ["ours", "plain"]
@@ -117,6 +160,10 @@ def test_every_section_equals_its_plain_version(tmp_path: Path):
     compared = {row.section for row in rows if row.variant == "plain"}
     assert compared == {"decode", "targets", "losses", "loader", "evaluation"}
     assert {row.section for row in rows} == compared | {"limits", "decode steps", "training step"}
+    alone = [row.bound for row in rows if row.variant == "losses alone"]
+    assert alone == [None, None, 0.02, 0.02]
+    steps = {row.name.split(": ")[1] for row in rows if row.section == "decode steps"}
+    assert steps == {"peaks", "grouping", "refinement (QuarterOffset)", "refinement (Dark)", "recovery"}
     loading = [row for row in rows if row.section == "loader"]
     assert [row.variant for row in loading] == 2 * ["ours", "plain", "training", "training while loading"]
     for row in loading:  # the incomplete batch is left out
@@ -127,13 +174,13 @@ def test_every_section_equals_its_plain_version(tmp_path: Path):
 
 
 def check_shares(rows: list[Row]) -> None:
-    """The heatmap loss's share of a step of each network and precision, with a bound for w32."""
+    """The heatmap loss's share of a step of each network and precision, with a goal for w32."""
     share = [row for row in rows if row.variant == "heatmap loss alone"]
     steps = ["a step of tiny, fp32", "a step of tiny, bf16", "a step of w32, fp32", "a step of w32, bf16"]
     assert [", ".join(row.name.split(", ")[:2]) for row in share] == steps
     assert all(0 < row.ratio < 1 for row in share)
-    bounds = [row.notes.get("bound of the heatmap loss's share") for row in rows if row.variant == "ours"]
-    assert bounds == [None, None, 0.02, 0.02]
+    assert [row.bound for row in share] == [None, None, 0.02, 0.02]
+    assert all(row.bound is None for row in rows if row.variant == "ours")
 
 
 def test_the_heatmap_loss_is_all_but_the_tags():
@@ -185,12 +232,13 @@ def test_synchronisations_are_counted():
 
 
 def test_documented_command_lines_compose(repository: Path):
-    pages = [repository / "docs/performance.md", repository / "README.md", repository / "conf/benchmark.yaml"]
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    lines = re.findall(r"^ *python experiments/benchmark\.py(.*)", text, flags=re.MULTILINE)
-    assert len(lines) > 5
-    for line in lines:
-        compose_config("benchmark", shlex.split(line, comments=True))
+    """On lines of their own and in backticks."""
+    for page in ("README.md", "docs/architecture.md", "docs/performance.md", "conf/benchmark.yaml"):
+        text = (repository / page).read_text(encoding="utf-8")
+        commands = re.findall(r"(?:^ *|`)python experiments/benchmark\.py([^`\n]*)", text, flags=re.MULTILINE)
+        assert commands, page
+        for command in commands:
+            compose_config("benchmark", shlex.split(command, comments=True))
 
 
 def test_an_unknown_section(tmp_path: Path):

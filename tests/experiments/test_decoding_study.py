@@ -156,6 +156,8 @@ def test_without_noise_the_geometry_shows(quiet_rows):
 def test_the_tables_and_the_figure_show_every_variant(quiet_run: Path, quiet_rows):
     tables = (quiet_run / "tables.md").read_text()
     assert all(f"`{name}`" in tables for name in quiet_rows)
+    stamp = json.loads((quiet_run / "study.csv").read_text().splitlines()[0].removeprefix("# "))
+    assert tables.count(f"commit {stamp['commit']}, torch") == tables.count("###") == 3
     assert (quiet_run / "study.png").stat().st_size > 10_000
     assert (quiet_run / "crowds.csv").read_text().count("\n") == 2 + 4
 

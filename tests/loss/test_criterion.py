@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from reference import losses as reference
 
 from swahr.loss import Criterion
 from swahr.nodes import instantiate
@@ -32,32 +33,6 @@ def without(maps: Maps, name: str) -> Maps:
     return replace(maps, fields={key: value for key, value in maps.fields.items() if key != name})
 
 
-def slow_heatmap_loss(predictions, target, valid, scale_map, weight_map, choice, gamma=0.01):
-    """One image, pixel by pixel, as the formulas read."""
-    total = predictions.sum() * 0
-    keypoints, height, width = predictions.shape
-    for k in range(keypoints):
-        for y in range(height):
-            for x in range(width):
-                if not valid[y, x]:
-                    continue
-                p, h = predictions[k, y, x], target[k, y, x]
-                adapted = h
-                if choice[0] != "none" and h > 0:
-                    e = scale_map[k, y, x] * h.log()
-                    taylor = h * (1 + e + e**2 / 2)
-                    adapted = (
-                        taylor if choice[0] == "taylor" else h ** (1 + scale_map[k, y, x]).clamp(min=0.01)
-                    )
-                weight = torch.ones_like(p)
-                if choice[1] == "derived":
-                    weight = (1 - p).abs() * h**gamma + p.abs() * (1 - h**gamma)
-                if choice[1] == "learned":
-                    weight = weight_map[k, y, x].exp()
-                total = total + weight * (p - adapted) ** 2
-    return total / predictions.numel()
-
-
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_files_are_the_papers_ablation(repository, criterion, scene, name) -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(repository / "conf")):
@@ -78,8 +53,15 @@ def test_heatmap_term_equals_the_slow_reference(criterion, scene, choice) -> Non
     output, targets = scene()
     terms = criterion(*choice, heatmap=3.0)(output, targets)
     maps, target = output[0], targets.maps[0]
-    fields = (maps.heatmaps, target.heatmaps.double(), target.valid, maps.scale_maps, maps.log_weight_maps)
-    expected = 3 * torch.stack([slow_heatmap_loss(*image, choice) for image in zip(*fields, strict=True)])
+    expected = 3 * reference.heatmap_loss(
+        maps.heatmaps,
+        target.heatmaps,
+        target.valid,
+        form=choice[0],
+        weight=choice[1],
+        scale_maps=maps.scale_maps,
+        log_weight_maps=maps.log_weight_maps,
+    )
     torch.testing.assert_close(terms["heatmap_4"], expected)
     leaves = [maps.heatmaps, maps.scale_maps, maps.log_weight_maps]
     ours = torch.autograd.grad(terms["heatmap_4"].sum(), leaves, allow_unused=True, materialize_grads=True)
@@ -141,8 +123,7 @@ def test_regulariser_of_the_scale_map(criterion, scene) -> None:
     output, targets = scene()
     terms = criterion("taylor", scale_map=2.0)(output, targets)
     maps, target = output[1], targets.maps[1]
-    counted = (target.heatmaps > 0) & target.valid.unsqueeze(1)
-    expected = 2 * (maps.scale_maps.square() * counted).sum(dim=(1, 2, 3)) / maps.scale_maps[0].numel()
+    expected = 2 * reference.scale_map_penalty(maps.scale_maps, target.heatmaps, target.valid)
     torch.testing.assert_close(terms["scale_map_2"], expected)
 
 

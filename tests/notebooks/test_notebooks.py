@@ -47,6 +47,14 @@ def texts(notebook: nbformat.NotebookNode) -> list[str]:
     ]
 
 
+def printed(notebook: nbformat.NotebookNode) -> list[str]:
+    """What each cell prints."""
+    return [
+        "".join(output.text for output in cell.get("outputs", []) if output.get("name") == "stdout")
+        for cell in notebook.cells
+    ]
+
+
 def pictures(notebook: nbformat.NotebookNode) -> list[int]:
     """The number of pictures under each cell."""
     return [
@@ -90,5 +98,6 @@ def test_notebook_runs_anywhere(source: Path, tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     result = nbformat.read(executed, as_version=4)
     assert pictures(result) == pictures(committed(source)), f"other pictures than committed: see {__file__}"
+    assert printed(result) == printed(committed(source)), f"other results than committed: see {__file__}"
     assert [output.text for output in outputs(result) if output.get("name") == "stderr"] == []
     assert list(elsewhere.iterdir()) == []  # neither needs files nor leaves any

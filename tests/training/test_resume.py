@@ -92,3 +92,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_images(make_run, 
         fit(run)
     assert seen == [torch.Size([2])]
     assert all(torch.equal(value, before[name]) for name, value in run.module.network.named_parameters())
+
+
+def test_a_resumed_checkpoint_cannot_name_files_to_delete(make_run, tmp_path):
+    fit(make_run(tmp_path / "first", "trainer.max_epochs=1"))
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    content = state(tmp_path / "first")
+    (key,) = (key for key in content["callbacks"] if key.startswith("ModelCheckpoint"))
+    for path in (str(victim), f"local://{victim}"):
+        content["callbacks"][key] |= {
+            "best_model_path": path,
+            "last_model_path": path,
+            "kth_best_model_path": path,
+        }
+        content["callbacks"][key]["best_k_models"] = {path: torch.tensor(0.0)}
+        torch.save(content, tmp_path / "forged.ckpt")
+        folder = tmp_path / f"second_{len(path)}"
+        fit(make_run(folder, "trainer.max_epochs=2"), tmp_path / "forged.ckpt")
+        assert victim.is_dir()
+        assert (folder / "last.ckpt").is_file()
