@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -61,8 +64,10 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._file.close()
+        if kind is not None:
+            _log.warning("what was found so far is in %s", self.path)
 
     def append(self, value: Any) -> None:
         """Add a line; raises ValueError for NaN and infinity."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from swahr.choices import check_choice
+from swahr.choices import check_choice, check_setting
 from swahr.structures import NetworkOutput
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -46,6 +46,8 @@ class TorchNetwork:
         compile: bool = False,  # noqa: A002 - PyTorch's own word
     ) -> None:
         check_choice("precision", precision, get_args(Precision))
+        check_setting("channels_last", channels_last, bool)
+        check_setting("compile", compile, bool)
         self.device = find_device(device)
         self.strides: tuple[int, ...] = tuple(network.strides)  # type: ignore[arg-type] # an attribute of ours
         self.size_multiple = int(network.size_multiple)  # type: ignore[arg-type] # an attribute of ours
