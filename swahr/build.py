@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from swahr.checkpoint import Checkpoint
+from swahr.choices import check_setting
 from swahr.inference import ExportedAggregator, exported_peaks
 from swahr.nodes import instantiate
 from swahr.pipeline import PosePipeline
@@ -23,14 +24,22 @@ TEST_TIME_GROUPS = ("aggregate", "grouping", "decode", "postprocess")
 """Groups that can be changed after training."""
 
 
-def build_skeleton(name: str | None) -> Skeleton | None:
+def build_skeleton(name: str | Skeleton | None) -> Skeleton | None:
     """The skeleton ``coco``, ``crowdpose`` or that of a YAML file; None if the data define it."""
+    if isinstance(name, Skeleton):
+        return name
     known = {skeleton.name: skeleton for skeleton in (COCO, CROWDPOSE)}
     if not name or name in known:
         return known[name] if name else None
     if not Path(name).is_file():
         raise FileNotFoundError(f"data.skeleton={name}: expected {', '.join(known)} or a skeleton YAML file")
     return Skeleton.from_yaml(name)
+
+
+def chosen_skeleton(name: str | None, checkpoint: Checkpoint) -> str | Skeleton | None:
+    """The setting ``data.skeleton``, or the checkpoint's skeleton if that is what was named in training."""
+    unchanged = name is not None and name == checkpoint.config["data"].get("skeleton")
+    return checkpoint.skeleton if unchanged else name
 
 
 def skeleton_facts(skeleton: Skeleton) -> dict[str, Any]:
@@ -70,6 +79,9 @@ def build_pipeline(config: DictConfig, facts: Mapping[str, Any], *, exported: bo
         facts: facts about the skeleton, the targets and the network.
         exported: whether the network is exported; it then merges maps and finds peaks itself.
     """
+    check_setting("batch_size", config.batch_size, int)
+    if config.batch_size < 1:
+        raise ValueError(f"batch_size={config.batch_size}: expected at least 1")
     aggregate = instantiate(config.aggregate, **facts)
     decode = instantiate(
         config.decode,

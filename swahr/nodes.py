@@ -5,9 +5,11 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+
+from swahr.choices import check_setting
 
 PACKAGE = "swahr."
 """Prefix of the names of this package's classes."""
@@ -33,7 +35,8 @@ def instantiate(node: Mapping[str, Any] | DictConfig, **facts: Any) -> Any:
         facts: values that the caller knows, such as ``skeleton``, ``num_keypoints`` or ``strides``.
 
     Raises:
-        ValueError: there is no target, it does not exist, or an entry is not one of its parameters.
+        ValueError: there is no target, it does not exist, or an entry is not one of its parameters or not of
+            its type.
     """
     return _instantiate(
         OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node, facts
@@ -53,9 +56,22 @@ def _instantiate(node: Any, facts: Mapping[str, Any]) -> Any:
             f"{name} has no {', '.join(unknown)}; expected some of {', '.join(parameters)}. These keys are "
             "probably from an experiment or a YAML under `defaults` that has another class here"
         )
+    _check_types(name, target, values)
     given = {key: facts[key] for key in facts.keys() & _accepted(target) - values.keys()}
     arguments = {key: _value(value, facts) for key, value in values.items()} | given
     return functools.partial(target, **arguments) if partial else target(**arguments)
+
+
+def _check_types(name: str, target: Any, values: Mapping[str, Any]) -> None:
+    """Raise ValueError if an entry does not fit its parameter's type, e.g. text where a flag is expected."""
+    try:
+        constructor = inspect.getattr_static(target, "__init__") if isinstance(target, type) else target
+        hints = get_type_hints(constructor)
+    except (NameError, TypeError, AttributeError):  # names that are imported for type checkers only
+        return
+    for key in values.keys() & hints.keys():
+        if values[key] is not None:
+            check_setting(f"{name}: {key}", values[key], hints[key])
 
 
 def _accepted(target: Any) -> set[str]:

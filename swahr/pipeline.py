@@ -1,5 +1,6 @@
 """The test-time pipeline from images to poses, shared by training, evaluation and prediction."""
 
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ Step = Callable[[Sequence[Image], list[Poses]], list[Poses]]
 T = TypeVar("T")
 
 _WAITING_BATCHES = 8  # an incomplete batch runs after this many further batches have been read
+_HOPELESS = 16  # so many failures without a success are due to settings or weights, not to images
 
 
 @runtime_checkable
@@ -64,33 +66,105 @@ class PosePipeline:
 
     def stream(self, network: Network, images: Iterable[Image], device: torch.device) -> Iterator[Poses]:
         """Yield the poses in each image, in order; only a few images are in memory at a time."""
-        poses: dict[int, Poses] = {}
-        due = 0
-        for waiting, inputs in _on_device(self._batches(images), device):
-            found = self.decode(self.aggregate.merge(network, inputs))
-            for step in self.steps:
-                found = step(list(waiting.values()), found)
-            poses.update(zip(waiting, found, strict=True))
-            while due in poses:
-                yield poses.pop(due)
-                due += 1
+        for outcome in self.outcomes(network, images, device):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
 
-    def _batches(self, images: Iterable[Image]) -> Iterator[Waiting]:
-        """Full batches, and incomplete ones whose oldest image has waited for too long."""
+    def outcomes(
+        self, network: Network, images: Iterable[Image | Exception], device: torch.device
+    ) -> Iterator[Poses | Exception]:
+        """Yield for each image, in order, its poses or the error that prevented them.
+
+        After an error in a batch, its images are processed one by one. ``images`` may contain errors in
+        reading, which are passed on.
+
+        Raises:
+            Exception: the first 16 images that the network was run on all failed; this is the last error.
+        """
+        done: dict[int, Poses | Exception] = {}
+        due, failures, succeeded = 0, 0, False
+        batches = _on_device(self._batches(images, done), device)
+        while True:
+            batch = next(batches, None)
+            if batch is not None:
+                found = self._found(network, *batch, device)
+                errors = [outcome for outcome in found.values() if isinstance(outcome, Exception)]
+                failures, succeeded = failures + len(errors), succeeded or len(errors) < len(found)
+                if failures >= _HOPELESS and not succeeded:
+                    raise errors[-1]
+                done.update(found)
+            while due in done:
+                yield done.pop(due)
+                due += 1
+            if batch is None:
+                return
+
+    def _found(
+        self, network: Network, images: dict[int, Image], inputs: Inputs, device: torch.device
+    ) -> dict[int, Poses | Exception]:
+        try:
+            maps = self.aggregate.merge(network, inputs)
+            _check_finite(maps)
+            found = self.decode(maps)
+            for step in self.steps:
+                found = step(list(images.values()), found)
+            return dict(zip(images, found, strict=True))
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # which would keep the maps in memory
+            if len(images) == 1:
+                return dict.fromkeys(images, error)
+        outcomes: dict[int, Poses | Exception] = {}
+        for i, image in images.items():
+            outcomes |= self._found(network, {i: image}, self.aggregate.prepare([image]).to(device), device)
+        return outcomes
+
+    def _batches(
+        self, images: Iterable[Image | Exception], failed: dict[int, Poses | Exception]
+    ) -> Iterator[Waiting]:
+        """Full batches, and incomplete ones whose oldest image has waited for too long.
+
+        Errors are added to ``failed``.
+        """
         buckets: defaultdict[tuple[tuple[int, int], ...], dict[int, Image]] = defaultdict(dict)
         patience = _WAITING_BATCHES * self.batch_size
         for i, image in enumerate(images):
-            key = tuple(self.aggregate.input_sizes(image.shape[:2]).values())
-            buckets[key][i] = image
-            if len(buckets[key]) == self.batch_size:
-                yield self._prepared(buckets.pop(key))
-            oldest = next(iter(buckets), None)
-            if oldest is not None and i - next(iter(buckets[oldest])) >= patience:
-                yield self._prepared(buckets.pop(oldest))
-        yield from map(self._prepared, buckets.values())
+            if isinstance(image, Exception):
+                failed[i] = image
+            else:
+                try:
+                    key = tuple(self.aggregate.input_sizes(image.shape[:2]).values())
+                    buckets[key][i] = image
+                except Exception as error:
+                    failed[i] = error
+            for key, bucket in list(buckets.items()):
+                if len(bucket) == self.batch_size or i - next(iter(bucket)) >= patience:
+                    yield from self._prepared(buckets.pop(key), failed)
+        for bucket in buckets.values():
+            yield from self._prepared(bucket, failed)
 
-    def _prepared(self, images: dict[int, Image]) -> Waiting:
-        return images, self.aggregate.prepare(list(images.values()))
+    def _prepared(self, images: dict[int, Image], failed: dict[int, Poses | Exception]) -> Iterator[Waiting]:
+        try:
+            inputs = self.aggregate.prepare(list(images.values()))
+        except Exception as error:
+            if len(images) == 1:
+                failed.update(dict.fromkeys(images, error))
+                return
+        else:
+            yield images, inputs
+            return
+        for i, image in images.items():
+            yield from self._prepared({i: image}, failed)
+
+
+def _check_finite(maps: DenseMaps) -> None:
+    """Raise ValueError for NaN and infinity in heatmaps or tags; the poses would be wrong or missing."""
+    for name in maps.fields.keys() & {"heatmaps", "tags"}:
+        if not torch.isfinite(maps.fields[name].sum()):
+            raise ValueError(
+                f"expected finite {name} from the network, got NaN or infinity; if precision=fp16, choose "
+                "bf16 or fp32, otherwise other weights"
+            )
 
 
 def _on_device(batches: Iterator[Waiting], device: torch.device) -> Iterator[Waiting]:

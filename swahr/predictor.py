@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from swahr.build import (
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.images import check_image, read_image
 from swahr.inference import ExportedNetwork, TorchNetwork, open_exported
-from swahr.pipeline import PosePipeline
+from swahr.pipeline import Image, PosePipeline
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 
@@ -38,7 +39,21 @@ _IN_THE_GRAPH = (  # settings that are fixed when a network is exported
 RUN_SETTINGS = ("device", "precision", "channels_last", "compile", "backend")
 """Settings of the commands that select where and how a network runs."""
 
-ImageLike = str | os.PathLike[str] | npt.NDArray[np.uint8]
+_MODES_OF_8_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
+
+
+@runtime_checkable
+class PillowImage(Protocol):
+    """An image of Pillow, a package that is not needed here."""
+
+    mode: str
+
+    def convert(self, mode: str) -> Any:
+        """The image in another mode."""
+
+
+ImageLike = str | os.PathLike[str] | npt.NDArray[np.uint8] | PillowImage | Sequence[Sequence[Sequence[int]]]
+"""A file; or RGB pixels of 8 bits: an array ``(H W 3)``, nested lists of that shape, or a Pillow image."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,16 +123,48 @@ class Predictor:
         return cls(network=network, pipeline=pipeline, skeleton=checkpoint.skeleton, device=device)
 
     def __call__(self, image: ImageLike) -> Poses:
-        """Return the poses in one image: a file, or an RGB array ``(H W 3)`` of uint8."""
+        """Return the poses in one image; errors as in `stream`."""
         return self.predict([image])[0]
 
     def predict(self, images: Iterable[ImageLike]) -> list[Poses]:
-        """Return the poses in several images of any sizes; images of similar shape are batched."""
+        """Return the poses in several images of any sizes; errors as in `stream`."""
         return list(self.stream(images))
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Poses]:
-        """Yield the poses in each image, in order; only a few images are in memory at a time."""
-        return self.pipeline.stream(self.network, map(_as_array, images), self.device)
+        """Yield the poses in each image, in order; only a few images are in memory at a time.
+
+        Images of similar shape are batched. Pillow's images are used as they are, without EXIF orientation.
+
+        Raises:
+            OSError, RuntimeError, TypeError, ValueError: an image cannot be read, is not an RGB image, needs
+                too large an input, or the network or the decoder fails; the message names the image.
+        """
+        if isinstance(images, str | os.PathLike | PillowImage) or getattr(images, "ndim", 4) == 3:
+            raise TypeError("expected several images, got one; call predictor(image)")
+        files: dict[int, str] = {}
+
+        def read() -> Iterator[Image | Exception]:
+            for i, image in enumerate(images):
+                if isinstance(image, str | os.PathLike):
+                    files[i] = os.fspath(image)
+                try:
+                    yield _as_array(image)
+                except (OSError, TypeError, ValueError) as error:
+                    yield error
+
+        for i, outcome in enumerate(self.pipeline.outcomes(self.network, read(), self.device)):
+            name = files.pop(i, f"image {i}")
+            if isinstance(outcome, Exception):
+                raise located(outcome, name) from outcome
+            yield outcome
+
+
+def located(error: Exception, name: str) -> Exception:
+    """An error in an image, as one of Python's common kinds, with the image's name in its message."""
+    kinds = (FileNotFoundError, OSError, TypeError, ValueError)
+    kind = next((kind for kind in kinds if isinstance(error, kind)), None)
+    text = str(error) if kind else textwrap.shorten(f"{type(error).__name__}: {error}", 500)
+    return (kind or RuntimeError)(text if name in text else f"{name}: {text}")
 
 
 def _check_exported_settings(checkpoint: Checkpoint, settings: DictConfig) -> None:
@@ -133,12 +180,12 @@ def _check_exported_settings(checkpoint: Checkpoint, settings: DictConfig) -> No
 def _exported(
     checkpoint: Checkpoint,
     *,
-    device: str | torch.device | None = None,
+    device: str | int | torch.device | None = None,
     compile: bool = False,  # noqa: A002 - PyTorch's own word
     channels_last: bool = True,  # noqa: ARG001 - the backend chooses the memory layout
     **run: Any,
 ) -> tuple[ExportedNetwork, torch.device]:
-    if torch.device(device or "cpu").type != "cpu" or compile:
+    if str(device) not in ("None", "cpu") or compile:
         raise ValueError(
             f"{checkpoint.path}: an exported network runs on the CPU and is not compiled by PyTorch; remove "
             "device and compile, or use the .safetensors checkpoint"
@@ -146,8 +193,35 @@ def _exported(
     return open_exported(checkpoint.path, **run), torch.device("cpu")
 
 
-def _as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
-    if not isinstance(image, np.ndarray):
+def _as_array(image: Any) -> Image:
+    if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
+    if isinstance(image, PillowImage):
+        if image.mode not in _MODES_OF_8_BITS:
+            raise ValueError(
+                f"expected a Pillow image of 8 bits ({', '.join(_MODES_OF_8_BITS)}), got mode {image.mode}; "
+                "pass the file's path, or scale the values to 0 … 255"
+            )
+        image = np.asarray(image.convert("RGB"))
+    elif isinstance(image, list | tuple):
+        image = _array_of_lists(image)
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"expected a path, an RGB array (H, W, 3) of uint8, such lists, or a Pillow image, got "
+            f"{type(image).__name__}; a tensor (3, H, W) becomes such an array by "
+            "tensor.permute(1, 2, 0).cpu().numpy()"
+        )
     check_image(image)
     return image
+
+
+def _array_of_lists(values: Sequence[Any]) -> npt.NDArray[Any]:
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise ValueError("expected lists of equal lengths, one RGB triple per pixel; correct them") from error
+    if array.dtype.kind in "US":
+        raise TypeError("expected one image, got a list of names; call predictor.predict(files)")
+    if array.size and array.dtype.kind in "iu" and 0 <= array.min() <= array.max() <= 255:
+        return array.astype(np.uint8)
+    return array

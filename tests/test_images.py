@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from swahr.images import read_image
+from swahr.images import check_image, read_image
 
 
 def _write(path: Path, image: np.ndarray, *options: int) -> Path:
@@ -155,3 +155,65 @@ def test_missing_file_and_missing_folder(tmp_path: Path) -> None:
         read_image(tmp_path / "none.jpg")
     with pytest.raises(FileNotFoundError, match=r"absent/none\.jpg: .*absent does not exist; check"):
         read_image(tmp_path / "absent" / "none.jpg")
+
+
+def _headers(width: int, height: int) -> dict[str, bytes]:
+    """Files whose headers promise a size that nothing follows."""
+    frame = _segment(0xC0, struct.pack(">BHHB", 8, height, width, 0)) + _segment(0xDA, b"") + b"\xff\xd9"
+    return {
+        "png": _png(width, height, 8, 2, b""),
+        "jpg": b"\xff\xd8" + _segment(0xE0, b"JFIF") + frame,
+        "gif": b"GIF89a" + struct.pack("<HH", width, height),
+        "bmp": b"BM" + bytes(16) + struct.pack("<ii", width, -height),
+    }
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp"])
+def test_more_pixels_than_the_limit_are_refused_before_decoding(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", None)
+    path = tmp_path / f"bomb.{suffix}"
+    path.write_bytes(_headers(30001, 40000)[suffix])
+    expected = rf"bomb\.{suffix}: expected at most 268,435,456 pixels, got 30001 x -?40000; shrink"
+    with pytest.raises(ValueError, match=expected):
+        read_image(path)
+
+
+def test_other_formats_are_checked_after_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "large.tiff", _gradient())
+    assert read_image(path).shape == (37, 53, 3)
+    monkeypatch.setattr("swahr.images.MAX_PIXELS", 37 * 53 - 1)
+    with pytest.raises(ValueError, match=r"large\.tiff: expected at most 1,960 pixels, got 53 x 37"):
+        read_image(path)
+
+
+def test_errors_of_opencv_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swahr.images.MAX_PIXELS", 2**40)
+    path = tmp_path / "bomb.png"
+    path.write_bytes(_png(30001, 40000, 8, 2, b""))  # more than OpenCV's own limit
+    with pytest.raises(ValueError, match=r"bomb\.png: OpenCV cannot decode the image \(.*\); shrink or"):
+        read_image(path)
+
+
+def test_the_first_image_of_an_animation(tmp_path: Path) -> None:
+    if not cv2.haveImageWriter("x.gif"):
+        pytest.skip("needs an OpenCV that writes GIFs")
+    assert read_image(_write(tmp_path / "still.gif", _gradient())).shape == (37, 53, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        (np.zeros((4, 5), np.uint8), r"np\.stack"),
+        (np.zeros((4, 5, 4), np.uint8), "alpha"),
+        (np.zeros((3, 4, 5), np.uint8), "transpose"),
+        (np.zeros((4, 5, 3), np.float32), r"255 \* image"),
+        (np.zeros((0, 5, 3), np.uint8), "no pixels"),
+        (np.zeros((2, 4, 5, 3), np.uint8), "one by one"),
+        (np.zeros((4, 5, 3), np.int64), "read_image"),
+    ],
+)
+def test_arrays_that_are_no_image_come_with_a_remedy(image: np.ndarray, remedy: str, untyped: None) -> None:
+    with pytest.raises(ValueError, match=rf"expected an RGB image of shape .*{remedy}"):
+        check_image(image)

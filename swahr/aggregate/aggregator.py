@@ -40,6 +40,7 @@ class Aggregator:
         round_to: sides of the smallest input are rounded up to a multiple of this, a multiple of
             ``size_multiple``.
         size_multiple: the network accepts sides that are multiples of this.
+        max_input_pixels: images that need larger inputs, such as very long ones, are refused.
 
     Raises:
         ValueError: a size is not positive, ``round_to`` is not a multiple of ``size_multiple``, test scale 1
@@ -56,6 +57,7 @@ class Aggregator:
         alignment: Alignment = "centre",
         round_to: int = 64,
         size_multiple: int = 32,
+        max_input_pixels: int = 2**24,
     ) -> None:
         sizes = f"{input_size} and {list(test_scales)}"
         if input_size < 1 or min(test_scales, default=0) <= 0:
@@ -77,14 +79,27 @@ class Aggregator:
         self.flip, self.project = flip, project
         self.alignment: Alignment = alignment
         self.round_to, self.size_multiple = round_to, size_multiple
+        self.max_input_pixels = max_input_pixels
 
     def __call__(self, network: Network, images: Images, device: torch.device) -> DenseMaps:
         """Return the maps of RGB images in float32; errors as in `prepare`."""
         return self.merge(network, self.prepare(images).to(device))
 
     def input_sizes(self, image_size: Size) -> dict[float, Size]:
-        """Return the input's size (h, w) for each test scale; images with the same sizes fit one batch."""
-        return frame_sizes(image_size, self.input_size, self.test_scales, self.round_to, self.size_multiple)
+        """Return the input's size (h, w) for each test scale; images with the same sizes fit one batch.
+
+        Raises:
+            ValueError: an input has more than ``max_input_pixels``.
+        """
+        sizes = frame_sizes(image_size, self.input_size, self.test_scales, self.round_to, self.size_multiple)
+        h, w = max(sizes.values())
+        if h * w > self.max_input_pixels:
+            raise ValueError(
+                f"the image of size (h, w) = {image_size} needs an input of {(h, w)}, more than "
+                f"aggregate.max_input_pixels={self.max_input_pixels}; crop it into parts, lower "
+                "aggregate.input_size or aggregate.test_scales, or raise the limit"
+            )
+        return sizes
 
     def prepare(self, images: Images) -> Inputs:
         """Warp RGB images with the same `input_sizes` into the network's input frames, on the CPU.

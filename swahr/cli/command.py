@@ -1,12 +1,18 @@
 """Running commands under Hydra: settings, error messages, run folders, and the JSON object on stdout."""
 
+import io
 import json
 import os
 import re
 import sys
+import tempfile
+import textwrap
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -50,7 +56,7 @@ _WITHOUT_FILES = [  # Hydra's settings in processes that write nothing
 def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
     """Run ``job`` under Hydra with the configuration ``conf/<name>.yaml`` and the command line.
 
-    Errors that the user can fix become one message; ``HYDRA_FULL_ERROR=1`` shows the traceback. Each run of a
+    Errors become one message; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. Each run of a
     sweep has its own ``output`` in the folder given on the command line. In commands that load a checkpoint,
     ``model=FILE`` is the same as ``checkpoint=FILE``.
     """
@@ -59,30 +65,84 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config.output = HydraConfig.get().runtime.output_dir
             return job(config)  # Hydra reports a failed run and continues with the next one
-        return or_fail(name, lambda: job(config))
+        return or_fail(name, lambda: job(config), folder=Path(config.output))
 
     sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:]))
-    hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)()
+    run = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)
+    if not any(_flags(sys.argv[1:]).values()):
+        run()
+        return
+    # Text is written by us, as Hydra prints a traceback if the reader, such as `head`, closes the pipe.
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            run()
+    finally:
+        sys.stdout.write(_with_own_groups(name, text.getvalue()))
 
 
-def or_fail(name: str, action: Callable[[], Any]) -> Any:
-    """Run ``action``; an error that the user can fix becomes one message and exit code 1."""
+def _flags(arguments: list[str]) -> dict[str, Any]:
+    """Hydra's flags that show something instead of running the command."""
+    given = vars(get_args_parser().parse_intermixed_args(arguments))
+    return {flag: value for flag, value in given.items() if flag not in ("overrides", "multirun")}
+
+
+def _with_own_groups(name: str, text: str) -> str:
+    """The help text of a command without the groups that are not part of its configuration."""
+    before, heading, rest = text.partition("== Configuration groups ==")
+    groups, next_heading, after = rest.partition("== Config ==")
+    chosen = _compose(name, [], return_hydra_config=True).hydra.runtime.choices if heading else {}
+    lines = [line for line in groups.splitlines() if ": " not in line or line.partition(": ")[0] in chosen]
+    return before + heading + "\n".join(lines) + ("\n" if lines else "") + next_heading + after
+
+
+def or_fail(name: str, action: Callable[[], Any], *, folder: Path | None = None) -> Any:
+    """Run ``action``; an error becomes one message and exit code 1.
+
+    The traceback of an error that the user cannot fix is saved in ``folder`` if it exists, else in a
+    temporary file.
+    """
     try:
         return action()
-    except _USER_ERRORS as error:
+    except BrokenPipeError:
+        raise
+    except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         text = str(error)
+        if not isinstance(error, _USER_ERRORS) or _from_library(error):
+            text = f"{textwrap.shorten(f'{type(error).__name__}: {text}', 500)} ({_saved(error, folder)})"
         if "in DataLoader worker process" in text:  # PyTorch puts the worker's traceback before the message
             text = re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
         sys.stderr.write(f"swahr {name}: error: {text.strip()}\n")
         raise SystemExit(1) from None
 
 
+def _from_library(error: Exception) -> bool:
+    """Whether a ValueError or TypeError was raised in a module of another package."""
+    if not isinstance(error, ValueError | TypeError) or "in DataLoader worker process" in str(error):
+        return False
+    frames = list(traceback.walk_tb(error.__traceback__))
+    modules = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames]
+    return bool(modules) and modules[-1] not in ("swahr", "hydra", "omegaconf", "lightning")
+
+
+def _saved(error: Exception, folder: Path | None) -> str:
+    """Save an error's traceback; returns where it is."""
+    lines = "".join(traceback.format_exception(error))
+    for place in (folder, Path(tempfile.gettempdir())):
+        if place is not None and place.is_dir():
+            path = place / ("traceback.log" if place is folder else f"swahr-traceback-{uuid4().hex[:8]}.log")
+            with suppress(OSError):
+                path.write_text(lines, encoding="utf-8", errors="backslashreplace")
+                return f"traceback: {path}"
+    return "HYDRA_FULL_ERROR=1 shows the traceback"
+
+
 def _prepared(name: str, arguments: list[str]) -> list[str]:
     """The arguments for Hydra, overrides first; they are checked here, before Hydra makes a folder."""
     given = vars(get_args_parser().parse_intermixed_args(arguments))
-    words, sweep = given.pop("overrides"), given.pop("multirun")
+    words, sweep = given["overrides"], given["multirun"]
     flags = [argument for argument in arguments if argument not in words]
     if name in _COMMANDS_WITH_CHECKPOINT:
         words = [re.sub(r"^model=", "checkpoint=", word) for word in words]
@@ -92,7 +152,7 @@ def _prepared(name: str, arguments: list[str]) -> list[str]:
     _offer_checkpoint_settings(name, overrides)
     if not is_first_process():  # started by torchrun or a cluster
         words += _WITHOUT_FILES
-    if any(given.values()):  # --help, --cfg and others, which Hydra handles
+    if any(_flags(arguments).values()):  # --help, --cfg and others, which Hydra handles
         return [*words, *flags]
     if sweep and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
@@ -103,6 +163,7 @@ def _prepared(name: str, arguments: list[str]) -> list[str]:
         config = compose_checked(name, run, lambda values: _compose(name, values))
         if not sweep and is_first_process():
             check_unused(Path(config.output))
+            _check_creatable(Path(config.output))
     if sweep:  # only swept settings are part of the folders' names
         fixed = [o.key_or_group for o in overrides if not o.is_sweep_override() and not o.is_hydra_override()]
         quoted = ",".join(f"'{key}'" for key in fixed)
@@ -134,10 +195,10 @@ def compose_config(name: str, overrides: list[str] | None = None) -> DictConfig:
     return _compose(name, overrides or [])
 
 
-def _compose(name: str, overrides: list[str]) -> DictConfig:
+def _compose(name: str, overrides: list[str], *, return_hydra_config: bool = False) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(configuration_folder())):
-        return compose(name, overrides)
+        return compose(name, overrides, return_hydra_config=return_hydra_config)
 
 
 def fresh_folder(path: str) -> Path:
@@ -166,6 +227,13 @@ def check_unused(folder: Path) -> None:
             f"{folder} holds files of another run ({', '.join(others[:4])}); run folders are never reused: "
             "choose another output=…"
         )
+
+
+def _check_creatable(path: Path) -> None:
+    """Raise OSError unless a folder or file can be created at ``path``; Hydra's message is a traceback."""
+    parent = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OSError(f"output={path}: cannot write to {parent}; choose another output=…")
 
 
 def report(value: Mapping[str, Any]) -> None:

@@ -1,26 +1,30 @@
 """``swahr evaluate``."""
 
-import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import TEST_TIME_GROUPS
+from swahr.build import TEST_TIME_GROUPS, chosen_skeleton
 from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
+from swahr.cli.problems import finite_people, raise_problems
+from swahr.data import Source
 from swahr.data.datamodule import validation_loader
 from swahr.evaluation import results_from_poses, write_results
-from swahr.files import write_json
+from swahr.files import Journal, write_json
 from swahr.images import write_image
-from swahr.predictor import RUN_SETTINGS, Predictor
+from swahr.pipeline import Image
+from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import provenance
-from swahr.structures import LabelledImage
+from swahr.structures import LabelledImage, Poses
 from swahr.training.build import annotation_files, build_evaluation, build_source
 from swahr.training.callbacks import prediction_page
 
@@ -28,36 +32,94 @@ _log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
-    """Evaluate a checkpoint on the validation images of ``config.data``; returns the AP."""
+    """Evaluate a checkpoint on the validation images of ``config.data``; returns the AP.
+
+    Until all images are done, ``results.partial.jsonl`` has the results so far.
+
+    Raises:
+        ValueError: images failed, so that there are no metrics, or the page of pictures cannot be drawn; all
+            other results are complete.
+    """
+    check_setting("pictures", config.pictures, int)
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
     node = config.data.module
-    source = build_source(node.val, config.data.skeleton)
+    source = build_source(node.val, chosen_skeleton(config.data.skeleton, checkpoint))
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
     folder = fresh_folder(config.output)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
-    loader = validation_loader(source, batch_size=node.val_batch_size, workers=node.workers)
-    ids: list[int] = []
-    found = predictor.stream(_read(loader, ids))
-    in_order = list(track(found, "finding people", console=Console(stderr=True), total=len(source)))
-    poses = dict(zip(ids, in_order, strict=True))
-    write_results(folder / "results.json", results_from_poses(poses))
+    poses: dict[int, Poses] = {}
+    problems: list[str] = []
+    with Journal(folder / "results.partial.jsonl") as journal:
+        for index, image_id, outcome in _outcomes(predictor, source, node.val_batch_size, node.workers):
+            if isinstance(outcome, Exception):
+                problems.append(str(located(outcome, source.describe(index))))
+                continue
+            poses[image_id], invalid = finite_people(outcome, source.describe(index))
+            problems += invalid
+            line = {"image_id": image_id, "results": results_from_poses({image_id: poses[image_id]})}
+            journal.append(line)
+        write_results(folder / "results.json", results_from_poses(poses))
+        journal.remove()
+    summary = f"no metrics, because {len(problems)} of {len(source)} images have problems"
+    raise_problems(problems, summary=summary, folder=folder)
     metrics = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
     stamp = provenance(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
-        count = min(config.pictures, len(source))
-        indices = np.linspace(0, len(source) - 1, count).round().astype(int).tolist()
-        write_image(folder / "predictions.png", prediction_page(source, indices, poses))
+        problems = _draw_page(folder / "predictions.png", source, config.pictures, poses)
+        raise_problems(problems, summary="no page of pictures", folder=folder)
     report(result)
     return metrics["AP"]
 
 
-def _read(loader: Iterable[list[LabelledImage]], ids: list[int]) -> Iterator[npt.NDArray[np.uint8]]:
-    """The loader's images, one by one; appends their ids to ``ids``."""
-    for labelled in itertools.chain.from_iterable(loader):
-        ids.append(labelled.image_id)
-        yield labelled.image
+def _outcomes(
+    predictor: Predictor, source: Source, batch_size: int, workers: int
+) -> Iterator[tuple[int, int, Poses | Exception]]:
+    """Index, id, and poses or error of each image of a source; the id is 0 if the image cannot be read."""
+    ids: deque[int] = deque()
+
+    def read() -> Iterator[Image | Exception]:
+        for labelled in read_all(source, batch_size=batch_size, workers=workers):
+            ids.append(0 if isinstance(labelled, Exception) else labelled.image_id)
+            yield labelled if isinstance(labelled, Exception) else labelled.image
+
+    found = predictor.pipeline.outcomes(predictor.network, read(), predictor.device)
+    shown = track(found, "finding people", console=Console(stderr=True), total=len(source))
+    for index, outcome in enumerate(shown):
+        yield index, ids.popleft(), outcome
+
+
+def read_all(source: Source, *, batch_size: int, workers: int) -> Iterator[LabelledImage | Exception]:
+    """All images of a source, in order, or the errors in reading them.
+
+    After an error in a loader, or the end of one of its workers, images of that batch are read one by one.
+    """
+    done = 0
+    while done < len(source):
+        indices = range(done, len(source))
+        try:
+            for batch in validation_loader(source, batch_size=batch_size, workers=workers, indices=indices):
+                done += len(batch)
+                yield from batch
+        except Exception:  # the error is found again
+            for index in indices[done - indices.start :][:batch_size]:
+                done += 1
+                try:
+                    image: LabelledImage | Exception = source[index]
+                except Exception as error:
+                    image = error
+                yield image
+
+
+def _draw_page(path: Path, source: Source, count: int, poses: Mapping[int, Poses]) -> list[str]:
+    """Write a page of pictures of images spread over a source; returns the problem if that fails."""
+    indices = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(int).tolist()
+    try:
+        write_image(path, prediction_page(source, indices, poses))
+    except Exception as error:  # metrics are worth more than pictures
+        return [str(located(error, str(path)))]
+    return []
 
 
 def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: int) -> dict[str, Any]:

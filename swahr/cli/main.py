@@ -1,6 +1,7 @@
 """``swahr <command> …``: runs a command with the remaining arguments."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -28,6 +29,18 @@ def usage() -> str:
 def main() -> None:
     """Run the command named by the first argument."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    try:
+        _dispatch(command)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"swahr {command}: interrupted\n")
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+
+
+def _dispatch(command: str) -> None:
     if command in ("-h", "--help"):
         sys.stdout.write(usage())
     elif command == "--version":

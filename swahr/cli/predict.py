@@ -1,6 +1,5 @@
 """``swahr predict``."""
 
-import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,72 +10,93 @@ from rich.console import Console
 from rich.progress import track
 
 from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
-from swahr.cli.inputs import expand_inputs
+from swahr.cli.inputs import expand_inputs, picture_names
+from swahr.cli.problems import finite_people, raise_problems
 from swahr.draw import draw_poses
 from swahr.evaluation import poses_as_dataset
-from swahr.files import write_json
+from swahr.files import Journal, write_json
 from swahr.images import read_image, write_image
 from swahr.pipeline import Image
-from swahr.predictor import RUN_SETTINGS, Predictor
+from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import provenance
 from swahr.structures import Poses
+
+Found = dict[Path, tuple[tuple[int, int], Poses]]
+"""Size (h, w) and poses of each image."""
 
 
 def predict(config: DictConfig) -> None:
     """Write the poses in ``config.inputs`` to ``poses.json`` and pictures in ``config.output``.
 
-    Unreadable files are skipped. A run that is interrupted or fails writes ``poses.partial.json``.
+    Until all images are done, ``poses.partial.jsonl`` has the poses found so far.
 
     Raises:
-        ValueError: files were skipped; the results of all others are complete.
+        ValueError: images were skipped, or people or pictures left out; all other results are complete.
     """
+    check_setting("min_score", config.min_score, float)
+    check_setting("draw", config.draw, bool)
     files = expand_inputs(config.inputs)
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
     folder = fresh_folder(config.output)
-    found: dict[Path, tuple[tuple[int, int], Poses]] = {}
-    waiting: deque[tuple[Path, Image]] = deque()
-    errors: list[str] = []
-    pictures = _pictures(folder / "pictures", files)
-    try:
-        for poses in predictor.stream(_read(files, waiting, errors)):
-            (file, image), kept = waiting.popleft(), poses.select(poses.score >= config.min_score)
+    pictures = picture_names(files) if config.draw else {}
+    found: Found = {}
+    skipped: list[str] = []
+    others: list[str] = []
+    with Journal(folder / "poses.partial.jsonl") as journal:
+        for file, image, poses in _outcomes(predictor, files):
+            if isinstance(poses, Exception):
+                skipped.append(str(located(poses, str(file))))
+                continue
+            valid, problems = finite_people(poses, str(file))
+            kept = valid.select(valid.score >= config.min_score)
             found[file] = (image.shape[:2], kept)
+            journal.append(_line(file, found, checkpoint))
+            others += problems
             if config.draw:
-                write_image(pictures[file], draw_poses(image, kept))
-    except BaseException:  # also Ctrl-C
-        write_json(folder / "poses.partial.json", _dataset(found, checkpoint))
-        raise
-    write_json(folder / "poses.json", _dataset(found, checkpoint))
-    if errors:
-        summary = f"{len(errors)} of {len(files)} files skipped; results of the others are in {folder}"
-        raise ValueError("\n".join([summary, *errors]))
+                others += _draw(folder / "pictures" / f"{pictures[file]}.jpg", image, kept)
+        write_json(folder / "poses.json", _dataset(found, checkpoint))
+        journal.remove()
+    summary = f"{len(skipped)} of {len(files)} files skipped, {len(others)} other problems"
+    raise_problems([*skipped, *others], summary=summary, folder=folder)
     report({"output": str(folder), "images": len(found), "people": sum(len(p) for _, p in found.values())})
 
 
-def _read(files: list[Path], waiting: deque[tuple[Path, Image]], errors: list[str]) -> Iterator[Image]:
-    """The files' images, which are also appended to ``waiting``, to be drawn on."""
-    for file in track(files, "finding people", console=Console(stderr=True)):
-        try:
-            image = read_image(file)
-        except (OSError, ValueError) as error:
-            errors.append(str(error))
-            continue
-        waiting.append((file, image))
-        yield image
+def _outcomes(predictor: Predictor, files: list[Path]) -> Iterator[tuple[Path, Any, Poses | Exception]]:
+    """Each file with its image, or an error in reading it, and its poses, or an error."""
+    waiting: deque[Image | Exception] = deque()
+
+    def read() -> Iterator[Image | Exception]:
+        for file in track(files, "finding people", console=Console(stderr=True)):
+            try:
+                image: Image | Exception = read_image(file)
+            except Exception as error:
+                image = error
+            waiting.append(image)
+            yield image
+
+    outcomes = predictor.pipeline.outcomes(predictor.network, read(), predictor.device)
+    for file, poses in zip(files, outcomes, strict=True):
+        yield file, waiting.popleft(), poses
 
 
-def _pictures(folder: Path, files: list[Path]) -> dict[Path, Path]:
-    """The picture of each file; numbers distinguish files of the same name in several folders."""
-    paths: dict[Path, Path] = {}
-    taken: set[Path] = set()
-    for file in files:
-        names = itertools.chain([file.stem], (f"{file.stem}_{number}" for number in itertools.count(2)))
-        candidates = (folder / f"{name}.jpg" for name in names)
-        paths[file] = next(path for path in candidates if path not in taken)
-        taken.add(paths[file])
-    return paths
+def _draw(path: Path, image: Image, poses: Poses) -> list[str]:
+    """Write a picture of the poses; returns the problem if that fails."""
+    try:
+        write_image(path, draw_poses(image, poses))
+    except Exception as error:  # poses are worth more than a picture of them
+        return [str(located(error, str(path)))]
+    return []
+
+
+def _line(file: Path, found: Found, checkpoint: Checkpoint) -> dict[str, Any]:
+    """One image of the data set in ``poses.json``, for the journal."""
+    size, poses = found[file]
+    content = poses_as_dataset([(str(file), size, poses)], checkpoint.skeleton)
+    image, people = content["images"][0] | {"id": len(found)}, content["annotations"]
+    return {"image": image, "annotations": [person | {"image_id": len(found)} for person in people]}
 
 
 def _dataset(found: Mapping[Path, tuple[tuple[int, int], Poses]], checkpoint: Checkpoint) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from omegaconf import DictConfig
 
-from swahr.build import skeleton_facts
+from swahr.build import chosen_skeleton, skeleton_facts
 from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
-from swahr.cli.inputs import expand_inputs
+from swahr.cli.inputs import expand_inputs, picture_names
+from swahr.cli.problems import raise_problems
 from swahr.data import RandomAffine, collate
 from swahr.draw import draw_annotations, draw_poses
 from swahr.draw.palette import Picture
@@ -16,7 +18,7 @@ from swahr.draw.panels import map_panels
 from swahr.images import read_image, write_image
 from swahr.inference import TorchNetwork
 from swahr.nodes import instantiate
-from swahr.predictor import Predictor
+from swahr.predictor import Predictor, located
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage, NetworkOutput
 from swahr.training.build import build_source
@@ -38,23 +40,44 @@ def show(config: DictConfig) -> None:
         )
     if checkpoint is not None and checkpoint.is_exported:
         raise ValueError(f"{checkpoint.path}: expected a .safetensors or .ckpt, for the maps of the network")
+    check_setting("index", config.index, int)
     folder = fresh_folder(config.output)
-    figures = _figures(config, checkpoint)
-    report({"pictures": [str(write_image(folder / f"{name}.png", figure)) for name, figure in figures]})
+    pictures: list[str] = []
+    problems: list[str] = []
+    for name, picture in _figures(config, checkpoint):
+        if isinstance(picture, Exception):
+            problems.append(str(located(picture, name)))
+        else:
+            pictures.append(str(write_image(folder / f"{name}.png", picture)))
+    total = len(pictures) + len(problems)
+    raise_problems(problems, summary=f"{len(problems)} of {total} files skipped", folder=folder)
+    report({"pictures": pictures})
 
 
-def _figures(config: DictConfig, checkpoint: Checkpoint | None) -> Iterator[tuple[str, Picture]]:
+def _figures(config: DictConfig, checkpoint: Checkpoint | None) -> Iterator[tuple[str, Picture | Exception]]:
+    """Figures by name; errors in single images by file."""
     predictor = None
     if checkpoint is not None:
         predictor = Predictor.with_settings(checkpoint, config, device=config.device)
     if predictor is not None and config.inputs:
-        for number, file in enumerate(expand_inputs(config.inputs)):
-            labelled = _unlabelled(read_image(file), predictor)
-            yield f"{number:03d}_{file.stem}", _figure(config, labelled, predictor.skeleton, predictor)
+        files = expand_inputs(config.inputs)
+        for number, (file, name) in enumerate(picture_names(files).items()):
+            try:
+                labelled = _unlabelled(read_image(file), predictor)
+                figure = _figure(config, labelled, predictor.skeleton, predictor)
+            except Exception as error:
+                yield str(file), error
+            else:
+                yield f"{number:03d}_{name}", figure
         return
-    source = build_source(config.data.module.val, config.data.skeleton)
+    skeleton = config.data.skeleton
+    if checkpoint is not None:
+        skeleton = chosen_skeleton(skeleton, checkpoint)
+    source = build_source(config.data.module.val, skeleton)
     if checkpoint is not None:
         checkpoint.check_skeleton(source.skeleton, source="the validation data")
+    if config.index < 0 or (config.index >= len(source) and not source.unbounded):
+        raise ValueError(f"index={config.index}: expected 0 to {len(source) - 1}, the validation images")
     yield f"{config.index:06d}", _figure(config, source[config.index], source.skeleton, predictor)
 
 

@@ -1,5 +1,6 @@
 """Inference in PyTorch."""
 
+import textwrap
 from copy import deepcopy
 from itertools import pairwise
 from typing import Literal, TypeVar, get_args
@@ -9,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from swahr.choices import check_choice
+from swahr.choices import check_choice, check_setting
 from swahr.structures import NetworkOutput
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -21,7 +22,7 @@ class TorchNetwork:
 
     Args:
         network: predicts maps (`swahr.model.HigherHRNet`).
-        device: the device; None selects the GPU if there is one.
+        device: see `find_device`.
         precision: ``fp32``, or ``bf16`` and ``fp16`` by autocast.
         channels_last: whether weights and activations have the channels-last memory layout.
         compile: whether to compile with TorchInductor, which takes minutes for each of the first two sizes.
@@ -32,24 +33,22 @@ class TorchNetwork:
         size_multiple: heights and widths of images must be multiples of it.
 
     Raises:
-        ValueError: CUDA is not available, or the precision is unknown.
+        ValueError: the device is not available, or the precision is unknown.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        device: str | torch.device | None = None,
+        device: str | int | torch.device | None = None,
         precision: Precision = "fp32",
         channels_last: bool = True,
         compile: bool = False,  # noqa: A002 - PyTorch's own word
     ) -> None:
         check_choice("precision", precision, get_args(Precision))
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError(
-                f"device {str(device)!r} was requested, but PyTorch {torch.__version__} sees no GPU; use cpu"
-            )
+        check_setting("channels_last", channels_last, bool)
+        check_setting("compile", compile, bool)
+        self.device = find_device(device)
         self.strides: tuple[int, ...] = tuple(network.strides)  # type: ignore[arg-type] # an attribute of ours
         self.size_multiple = int(network.size_multiple)  # type: ignore[arg-type] # an attribute of ours
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -64,6 +63,29 @@ class TorchNetwork:
         with torch.inference_mode(), autocast:
             output: NetworkOutput = self._network(images)
         return output
+
+
+def find_device(device: str | int | torch.device | None) -> torch.device:
+    """A device by its name, such as ``cpu`` or ``cuda:1``, or a GPU by its number.
+
+    None selects the first GPU if there is one.
+
+    Raises:
+        ValueError: there is no such device, or PyTorch cannot compute on it.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(str(device) if isinstance(device, bool) else device)
+        torch.zeros(1, device=found).item()
+    except Exception as error:  # each kind of device has its own
+        known = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        known += ["mps"] if torch.backends.mps.is_available() else []
+        raise ValueError(
+            f"device={device}: expected {', '.join(known)} or null (a GPU if there is one) on this machine; "
+            f"PyTorch {torch.__version__}: {textwrap.shorten(str(error), 200, placeholder=' …')}"
+        ) from error
+    return found
 
 
 def fold_batch_norm(network: Network) -> Network:

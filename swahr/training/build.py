@@ -35,7 +35,7 @@ _DESCRIBED = ("model", "targets", *TEST_TIME_GROUPS, "evaluation", "expected")
 _NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
 
 
-def build_source(node: DictConfig, skeleton: str | None) -> Any:
+def build_source(node: DictConfig, skeleton: str | Skeleton | None) -> Any:
     """A source of labelled images (`swahr.data.Source`)."""
     return instantiate(node, **_data_facts(skeleton))
 
@@ -48,7 +48,7 @@ def build_data(config: DictConfig) -> PoseDataModule:
     return module
 
 
-def _data_facts(skeleton: str | None) -> dict[str, Any]:
+def _data_facts(skeleton: str | Skeleton | None) -> dict[str, Any]:
     built = build_skeleton(skeleton)
     return {} if built is None else {"skeleton": built}
 

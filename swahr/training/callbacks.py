@@ -177,7 +177,7 @@ def prediction_page(source: Source, indices: Iterable[int], poses: Mapping[int, 
             found = poses[labelled.image_id]
             images.append(draw_poses(labelled.image, found))
             captions.append(
-                f"{source.describe(index)}: {count_drawn(found)} drawn of {len(found)} found, "
+                f"{Path(source.describe(index)).name}: {count_drawn(found)} drawn of {len(found)} found, "
                 f"{len(labelled.annotations)} annotated"
             )
     return contact_sheet(images, captions)

@@ -189,3 +189,16 @@ def test_the_maps_of_one_image_are_named_as_those_of_all():
     assert own.fields.keys() == maps.fields.keys()
     assert torch.equal(own.tags, maps.tags[1])
     assert own.log_weight_maps is None
+
+
+def test_the_size_of_inputs_is_bounded():
+    aggregate = Aggregator((1, 0), input_size=512)
+    assert aggregate.input_sizes((20, 600)) == {1.0: (512, 15360)}
+    expected = r"\(20, 4000\) needs an input of \(512, 102400\), more than .*=16777216; crop .* or raise the"
+    with pytest.raises(ValueError, match=expected):
+        aggregate.input_sizes((20, 4000))
+    larger = Aggregator((1, 0), input_size=512, max_input_pixels=2**26)
+    assert larger.input_sizes((4000, 20)) == {1.0: (102400, 512)}
+    scaled = Aggregator((1, 0), input_size=512, test_scales=(0.5, 1.0, 2.0))
+    with pytest.raises(ValueError, match="lower aggregate"):
+        scaled.input_sizes((20, 600))

@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+
+from swahr.skeleton import COCO
 
 
 def edit(path: Path, change) -> None:
@@ -84,12 +88,76 @@ def test_images_that_cannot_be_read(swahr, coco_dataset, small, tmp_path, damage
     assert len(outcome.error.splitlines()) == 1
 
 
-def test_a_missing_image_stops_an_evaluation(swahr, checkpoint, coco_dataset, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_metrics_are_not_computed_without_some_images(swahr, checkpoint, coco_dataset, tmp_path, workers):
     image = coco_dataset / "images/000000000001.jpg"
     image.unlink()
-    data = ["data=custom", f"data.root={coco_dataset}", "data.module.workers=1"]
-    error = swahr("evaluate", f"checkpoint={checkpoint}", *data, f"output={tmp_path}/e").error
-    assert error.startswith(f"{image}: expected an image file")
+    data = ["data=custom", f"data.root={coco_dataset}", f"data.module.workers={workers}"]
+    folder = tmp_path / "e"
+    error = swahr("evaluate", f"checkpoint={checkpoint}", *data, f"output={folder}").error
+    summary, named = error.splitlines()
+    assert summary.startswith("no metrics, because 1 of 2 images have problems")
+    assert named.startswith(f"{image}: expected an image file")
+    assert {entry["image_id"] for entry in json.loads((folder / "results.json").read_text())} == {2}
+    assert not (folder / "metrics.json").exists()
+    assert not (folder / "results.partial.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("aggregate.flip=maybe", "Aggregator: flip='maybe': expected true or false"),
+        ("aggregate.test_scales=1.0", "Aggregator: test_scales=1.0: expected a list [a number, …]"),
+        ("aggregate.test_scales=[1.0,big]", "expected a list [a number, …]"),
+        ("aggregate.input_size=abc", "Aggregator: input_size='abc': expected an integer"),
+        ("aggregate.input_size=true", "input_size=True: expected an integer"),
+        ("grouping.peaks.threshold=abc", "PeakExtractor: threshold='abc': expected a number"),
+        ("batch_size=abc", "batch_size='abc': expected an integer"),
+        ("batch_size=0", "batch_size=0: expected at least 1"),
+        ("compile=perhaps", "compile='perhaps': expected true or false"),
+        ("channels_last=1", "channels_last=1: expected true or false"),
+        ("min_score=low", "min_score='low': expected a number"),
+        ("draw=maybe", "draw='maybe': expected true or false"),
+        ("device=gpu", "device=gpu: expected cpu"),
+        ("device=0", "device=0: expected cpu"),
+    ],
+)
+def test_values_of_a_wrong_type(swahr, checkpoint, coco_dataset, tmp_path, setting, expected):
+    if setting == "device=0" and torch.cuda.is_available():
+        pytest.skip("needs a machine without GPU")
+    command = ["predict", f"checkpoint={checkpoint}", coco_dataset / "images", f"output={tmp_path}/p"]
+    error = swahr(*command, setting).error
+    assert expected in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [("99", "expected 0 to 1"), ("-1", "expected 0 to 1"), ("x", "expected an integer")],
+)
+def test_an_index_that_is_not_there(swahr, coco_dataset, tmp_path, index, expected):
+    command = ["show", "data=custom", f"data.root={coco_dataset}", f"index={index}", f"output={tmp_path}/s"]
+    assert expected in swahr(*command).error
+
+
+def test_outputs_that_cannot_be_created(swahr, checkpoint, coco_dataset, tmp_path):
+    (tmp_path / "file").touch()
+    command = ["predict", f"checkpoint={checkpoint}", coco_dataset / "images", f"output={tmp_path}/file/p"]
+    assert f"cannot write to {tmp_path}/file; choose another output=" in swahr(*command).error
+
+
+def test_a_skeleton_file_that_stayed_behind(swahr, small, coco_dataset, tmp_path, monkeypatch):
+    with_skeleton = COCO.to_dict() | {"name": "own"}
+    Path("own.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(with_skeleton))))
+    data = ["data=custom", f"data.root={coco_dataset}"]
+    run = swahr("train", *data, "data.skeleton=own.yaml", *small, f"output={tmp_path}/t")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    metrics = swahr("evaluate", f"checkpoint={run.result['best']}", f"output={tmp_path}/e").result
+    assert metrics["AP"] == pytest.approx(run.result["best_AP"], abs=1e-12)
+    assert swahr("show", f"checkpoint={run.result['best']}", f"output={tmp_path}/s").code == 0
+    other = swahr("evaluate", f"checkpoint={run.result['best']}", "data.skeleton=other.yaml")
+    assert "data.skeleton=other.yaml: expected" in other.error
 
 
 def test_an_image_to_predict_that_is_missing_or_damaged(swahr, checkpoint, tmp_path):

@@ -142,7 +142,8 @@ def test_an_interrupted_prediction_keeps_what_was_found(checkpoint, crowds, tmp_
     with pytest.raises(KeyboardInterrupt):
         predict(config)
     assert not (tmp_path / "p/poses.json").exists()
-    assert len(json.loads((tmp_path / "p/poses.partial.json").read_text())["images"]) == 2
+    lines = (tmp_path / "p/poses.partial.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image"]["id"] for line in lines] == [1, 2]
 
 
 def test_predict_leaves_out_people_below_the_score(swahr, checkpoint, crowds, tmp_path):

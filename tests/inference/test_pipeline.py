@@ -68,3 +68,73 @@ def test_an_error_among_the_images_reaches_the_caller(untyped):
 
     with pytest.raises(OSError, match="cannot read"):
         run(None, images(), torch.device("cpu"))
+
+
+POISON = 99
+
+
+def fails_on_poison(maps):
+    if (maps.heatmaps == POISON).any():
+        raise KeyError("poison")
+    return Recorder.decode(maps)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_an_error_costs_one_image_of_its_batch(device, batch_size, untyped):
+    recorder = Recorder()
+    prepare = recorder.prepare
+
+    def unprepared(images):
+        if any(image.max() == 50 for image in images):
+            raise OSError("cannot warp")
+        return prepare(images)
+
+    recorder.prepare = unprepared
+    run = PosePipeline(aggregate=recorder, decode=fails_on_poison, batch_size=batch_size)
+    values = [0, POISON, 2, 3, 50, 5, POISON, 7]
+    images = [*(image(value, 64, 64) for value in values), ValueError("cannot read"), image(9, 1, 10**6)]
+    outcomes = list(run.outcomes(None, images, torch.device(device)))
+    assert [x if isinstance(x, int) else type(x) for x in outcomes] == [
+        0, KeyError, 2, 3, OSError, 5, KeyError, 7, ValueError, ValueError,
+    ]  # fmt: skip
+    with pytest.raises(KeyError, match="poison"):
+        run(None, images, torch.device(device))
+
+
+def test_it_gives_up_if_every_image_fails(untyped):
+    run = PosePipeline(aggregate=Recorder(), decode=fails_on_poison, batch_size=4)
+    read = []
+
+    def images():
+        for i in range(200):
+            read.append(i)
+            yield image(POISON, 64, 64)
+
+    with pytest.raises(KeyError, match="poison"):
+        list(run.outcomes(None, images(), torch.device("cpu")))
+    assert len(read) < 40
+
+
+def test_unreadable_images_are_no_reason_to_give_up(untyped):
+    run = PosePipeline(aggregate=Recorder(), decode=fails_on_poison, batch_size=4)
+    outcomes = list(run.outcomes(None, [ValueError("no")] * 40 + [image(3, 64, 64)], torch.device("cpu")))
+    assert outcomes[-1] == 3
+    assert len(outcomes) == 41
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["heatmaps", "tags"])
+def test_maps_that_are_not_finite_are_an_error_and_not_nobody(bad, name, untyped):
+    recorder = Recorder()
+    merge = recorder.merge
+
+    def merged(network, inputs):
+        maps = merge(network, inputs)
+        fields = {"tags": torch.zeros(1), **maps.fields}
+        return DenseMaps(fields | {name: torch.full_like(fields[name], bad)}, maps.map_from_image)
+
+    recorder.merge = merged
+    run = PosePipeline(aggregate=recorder, decode=recorder.decode)
+    (error,) = run.outcomes(None, [image(1, 64, 64)], torch.device("cpu"))
+    assert f"expected finite {name} from the network, got NaN or infinity" in str(error)
