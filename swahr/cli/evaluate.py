@@ -15,13 +15,13 @@ from swahr.build import TEST_TIME_GROUPS
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.command import fresh_folder, report
 from swahr.data.datamodule import validation_loader
-from swahr.evaluation import results_from_poses, write_results
+from swahr.evaluation import person_category, results_from_poses, write_results
 from swahr.files import write_json
 from swahr.images import write_image
 from swahr.predictor import RUN_SETTINGS, Predictor
 from swahr.provenance import provenance
 from swahr.structures import LabelledImage
-from swahr.training.build import annotation_files, build_evaluation, build_source
+from swahr.training.build import annotation_files, build_evaluation, build_source, data_stamp, log_findings
 from swahr.training.callbacks import prediction_page
 
 _log = logging.getLogger(__name__)
@@ -33,17 +33,22 @@ def evaluate(config: DictConfig) -> float:
     node = config.data.module
     source = build_source(node.val, config.data.skeleton)
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
+    truth = source.ground_truth()
+    metrics_of = build_evaluation(config.evaluation, truth, checkpoint.skeleton)
     folder = fresh_folder(config.output)
+    log_findings(source)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
     loader = validation_loader(source, batch_size=node.val_batch_size, workers=node.workers)
     ids: list[int] = []
     found = predictor.stream(_read(loader, ids))
     in_order = list(track(found, "finding people", console=Console(stderr=True), total=len(source)))
     poses = dict(zip(ids, in_order, strict=True))
-    write_results(folder / "results.json", results_from_poses(poses))
-    metrics = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
+    category = person_category(truth, checkpoint.skeleton)
+    write_results(folder / "results.json", results_from_poses(poses, category_id=category))
+    metrics = metrics_of(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
     stamp = provenance(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
+    stamp |= data_stamp(val=source)
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
         count = min(config.pictures, len(source))
@@ -68,8 +73,10 @@ def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: i
     expected = checkpoint.config.get("expected")
     if not expected:
         return {}
-    validation = OmegaConf.to_container(config.data.module.val, resolve=False)
-    same_data = validation == checkpoint.config["data"]["module"]["val"]
+    validation: Any = OmegaConf.to_container(config.data.module.val, resolve=False)
+    theirs = checkpoint.config["data"]["module"]["val"]
+    insist = {"insist": None}  # does not change the images; older checkpoints do not have it
+    same_data = validation | insist == theirs | insist
     same_settings = all(
         OmegaConf.to_container(config[group], resolve=True) == checkpoint.config[group]
         for group in (*TEST_TIME_GROUPS, "evaluation")

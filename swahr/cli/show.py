@@ -52,7 +52,7 @@ def _figures(config: DictConfig, checkpoint: Checkpoint | None) -> Iterator[tupl
             labelled = _unlabelled(read_image(file), predictor)
             yield f"{number:03d}_{file.stem}", _figure(config, labelled, predictor.skeleton, predictor)
         return
-    source = build_source(config.data.module.val, config.data.skeleton)
+    source = build_source(config.data.module.val, config.data.skeleton, insist=True)
     if checkpoint is not None:
         checkpoint.check_skeleton(source.skeleton, source="the validation data")
     yield f"{config.index:06d}", _figure(config, source[config.index], source.skeleton, predictor)
