@@ -25,15 +25,25 @@ def check(config: DictConfig) -> None:
     Raises:
         ValueError: the configuration names no annotation file.
     """
+    _require_files(config)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     folder = fresh_folder(config.output)
     found = {}
     for name in ("annotations",) if config.annotations else ("train", "val"):
         found[name] = _checked(name, config, folder)
-        _print(console, name, found[name])
+        _print(console, found[name])
     report({"output": str(folder), **found})
     if any(one["errors"] for one in found.values()):
         sys.exit(1)
+
+
+def _require_files(config: DictConfig) -> None:
+    if config.annotations:
+        return
+    if OmegaConf.is_missing(config.data, "root"):
+        raise ValueError("expected a data set: give data.root=PATH, or annotations=FILE images=PATH")
+    if "annotations" not in config.data.module.train:
+        raise ValueError("expected data with annotation files, got rendered ones; `swahr show` draws them")
 
 
 def _checked(name: str, config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -58,14 +68,7 @@ def _source(name: str, config: DictConfig) -> CocoSource:
     if config.annotations:
         skeleton = build_skeleton(config.data.skeleton)
         return CocoSource(config.annotations, config.images or "", skeleton, insist=True)
-    if OmegaConf.is_missing(config.data, "root"):
-        raise ValueError("expected a data set: give data.root=PATH, or annotations=FILE images=PATH")
-    source = build_source(config.data.module[name], config.data.skeleton, insist=True)
-    if not isinstance(source, CocoSource):
-        raise ValueError(  # noqa: TRY004 - the configuration is wrong
-            f"data.module.{name}: expected an annotation file, got a {type(source).__name__}, which has "
-            "nothing to check; `swahr show` draws its images"
-        )
+    source: CocoSource = build_source(config.data.module[name], config.data.skeleton, insist=True)
     return source
 
 
@@ -101,8 +104,8 @@ def _drawn(source: CocoSource, index: int) -> Picture:
     return draw_annotations(labelled.image, labelled.annotations, source.skeleton)
 
 
-def _print(console: Console, name: str, found: dict[str, Any]) -> None:
-    console.print(f"{name}: {found['summary']}", style="bold", markup=False)
+def _print(console: Console, found: dict[str, Any]) -> None:
+    console.print(found["summary"], style="bold", markup=False)
     for kind, style in (("errors", "red"), ("warnings", "yellow")):
         for text in found[kind]:
             console.print(f"  {kind[:-1]}: {text}", style=style, markup=False)

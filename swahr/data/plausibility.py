@@ -123,8 +123,11 @@ def examine(images: Sequence[CocoImage], skeleton: Skeleton, *, source: str) -> 
                 f"{len(who)} of {len(people.ids)} people {fault.what} "
                 f"(annotations {_listed([people.ids[i] for i in who])}): {fault.remedy}"
             )
-            shown = dict.fromkeys(people.images[who].tolist())
-            suspicious += [(index, fault.what) for index in list(shown)[:_EXAMPLES]]
+            shown = {int(people.images[i]): people.ids[i] for i in reversed(who)}
+            suspicious += [
+                (index, f"people {fault.what} (annotation {shown[index]})")
+                for index in sorted(shown)[:_EXAMPLES]
+            ]
     unpaired = _unpaired_names(skeleton)
     for is_error, text in _general_faults(people, phantoms, skeleton, unpaired):
         texts[is_error].append(text)

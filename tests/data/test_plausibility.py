@@ -205,7 +205,7 @@ def test_only_the_images_that_are_used_are_examined(tmp_path: Path) -> None:
     assert opened(content, tmp_path, limit=2).findings.counts["people"] == 4
     assert opened(content, tmp_path, image_ids=[4, 5]).findings.counts["people"] == 4
     assert dict(opened(content, tmp_path, insist=True).findings.suspicious) == {
-        2: "have an area too small for their keypoints"
+        2: "people have an area too small for their keypoints (annotation 5)"
     }
     with pytest.raises(ValueError, match="nobody in these images has labelled keypoints: AP would be -1"):
         opened(content | {"annotations": content["annotations"][2:]}, tmp_path, limit=1)
