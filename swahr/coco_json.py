@@ -128,9 +128,11 @@ def person_entry(
     }
 
 
-def result_entry(image_id: int, keypoints: Sequence[float], score: float) -> dict[str, Any]:
+def result_entry(
+    image_id: int, keypoints: Sequence[float], score: float, *, category_id: int | str = PERSON
+) -> dict[str, Any]:
     """An entry of a results file; ``keypoints`` is from `flat_keypoints`."""
-    return {"image_id": image_id, "category_id": PERSON, "keypoints": keypoints, "score": score}
+    return {"image_id": image_id, "category_id": category_id, "keypoints": keypoints, "score": score}
 
 
 def dataset(

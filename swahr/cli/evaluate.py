@@ -18,14 +18,14 @@ from swahr.cli.command import fresh_folder, report
 from swahr.cli.problems import finite_people, raise_problems
 from swahr.data import Source
 from swahr.data.datamodule import validation_loader
-from swahr.evaluation import results_from_poses, write_results
+from swahr.evaluation import person_category, results_from_poses, write_results
 from swahr.files import Journal, write_json
 from swahr.images import write_image
 from swahr.pipeline import Image
 from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import provenance
 from swahr.structures import LabelledImage, Poses
-from swahr.training.build import annotation_files, build_evaluation, build_source
+from swahr.training.build import annotation_files, build_evaluation, build_source, data_stamp, log_findings
 from swahr.training.callbacks import prediction_page
 
 _log = logging.getLogger(__name__)
@@ -45,8 +45,12 @@ def evaluate(config: DictConfig) -> float:
     node = config.data.module
     source = build_source(node.val, chosen_skeleton(config.data.skeleton, checkpoint))
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
+    truth = source.ground_truth()
+    metrics_of = build_evaluation(config.evaluation, truth, checkpoint.skeleton)
     folder = fresh_folder(config.output)
+    log_findings(source)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
+    category = person_category(truth, checkpoint.skeleton)
     poses: dict[int, Poses] = {}
     problems: list[str] = []
     with Journal(folder / "results.partial.jsonl") as journal:
@@ -56,15 +60,16 @@ def evaluate(config: DictConfig) -> float:
                 continue
             poses[image_id], invalid = finite_people(outcome, source.describe(index))
             problems += invalid
-            line = {"image_id": image_id, "results": results_from_poses({image_id: poses[image_id]})}
-            journal.append(line)
-        write_results(folder / "results.json", results_from_poses(poses))
+            own = results_from_poses({image_id: poses[image_id]}, category_id=category)
+            journal.append({"image_id": image_id, "results": own})
+        write_results(folder / "results.json", results_from_poses(poses, category_id=category))
         journal.remove()
     summary = f"no metrics, because {len(problems)} of {len(source)} images have problems"
     raise_problems(problems, summary=summary, folder=folder)
-    metrics = build_evaluation(config.evaluation, source.ground_truth(), checkpoint.skeleton)(poses)
+    metrics = metrics_of(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
     stamp = provenance(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
+    stamp |= data_stamp(val=source)
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
         problems = _draw_page(folder / "predictions.png", source, config.pictures, poses)
@@ -130,8 +135,10 @@ def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: i
     expected = checkpoint.config.get("expected")
     if not expected:
         return {}
-    validation = OmegaConf.to_container(config.data.module.val, resolve=False)
-    same_data = validation == checkpoint.config["data"]["module"]["val"]
+    validation: Any = OmegaConf.to_container(config.data.module.val, resolve=False)
+    theirs = checkpoint.config["data"]["module"]["val"]
+    insist = {"insist": None}  # does not change the images; older checkpoints do not have it
+    same_data = validation | insist == theirs | insist
     same_settings = all(
         OmegaConf.to_container(config[group], resolve=True) == checkpoint.config[group]
         for group in (*TEST_TIME_GROUPS, "evaluation")

@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a network; AP on validation data while it trains",
     "evaluate": "COCO or CrowdPose metrics of a trained network",
     "predict": "find people in images, folders and globs; draw them; write COCO-format JSON",
+    "check": "look for implausible annotations in a data set; draw examples",
     "show": "draw targets, heatmaps, tags, scale maps and weight maps over an image",
     "render": "write rendered crowds to disk as a COCO-format data set",
     "convert": "turn published weights into a checkpoint",

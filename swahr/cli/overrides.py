@@ -17,7 +17,7 @@ _UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
 _UNKNOWN_OPTION = re.compile(
     r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':\n((?:\t.+\n?)+)"
 )
-_WITHOUT_DATA = ("convert", "show")  # commands for which data are optional
+_WITHOUT_DATA = ("check", "convert", "show")  # commands for which data are optional
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:

@@ -1,11 +1,12 @@
 """``swahr score``: metrics of a results file, without a network."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from swahr.cli.command import or_fail, report
 from swahr.data import CocoSource
-from swahr.evaluation import Evaluator, read_results
+from swahr.evaluation import Evaluator, check_evaluable, read_results
 
 
 def score() -> None:
@@ -21,10 +22,17 @@ def score() -> None:
     backends = ("faster-coco-eval", "pycocotools", "crowdposetools")
     text = "pycocotools and crowdposetools are the official implementations"
     parser.add_argument("--backend", choices=backends, default=backends[0], help=text)
+    text = "use the annotations also where they are implausible (see `swahr check`)"
+    parser.add_argument("--insist", action="store_true", help=text)
     or_fail("score", lambda: report(_metrics(parser.parse_args())))
 
 
 def _metrics(arguments: argparse.Namespace) -> dict[str, float]:
-    source = CocoSource(annotations=arguments.annotations, images=arguments.annotations.parent)
+    path = arguments.annotations
+    source = CocoSource(annotations=path, images=path.parent, insist=arguments.insist)
+    for text in (source.findings.summary(), *source.findings.errors, *source.findings.warnings):
+        sys.stderr.write(f"{text}\n")
+    truth = source.ground_truth()
     evaluator = Evaluator(protocol=arguments.protocol, backend=arguments.backend)
-    return evaluator(source.ground_truth(), read_results(arguments.results), source.skeleton)
+    check_evaluable(evaluator, truth, source.skeleton)
+    return evaluator(truth, read_results(arguments.results), source.skeleton)

@@ -73,7 +73,7 @@ def _figures(config: DictConfig, checkpoint: Checkpoint | None) -> Iterator[tupl
     skeleton = config.data.skeleton
     if checkpoint is not None:
         skeleton = chosen_skeleton(skeleton, checkpoint)
-    source = build_source(config.data.module.val, skeleton)
+    source = build_source(config.data.module.val, skeleton, insist=True)
     if checkpoint is not None:
         checkpoint.check_skeleton(source.skeleton, source="the validation data")
     if config.index < 0 or (config.index >= len(source) and not source.unbounded):

@@ -17,7 +17,7 @@ from swahr.checkpoint import check_resumable
 from swahr.cli.command import fresh_folder, or_fail, report
 from swahr.cli.processes import check_devices, other_processes
 from swahr.training import ExportBest, Throughput
-from swahr.training.build import TrainingRun, build_training
+from swahr.training.build import TrainingRun, build_training, log_findings
 from swahr.training.callbacks import find_callback
 
 _NOISE = (
@@ -54,6 +54,7 @@ def train(config: DictConfig) -> float:
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     parameters = sum(parameter.numel() for parameter in run.module.parameters()) / 1e6
     _log.info("%d training and %d validation images", len(run.data.train), len(run.data.val))
+    log_findings(run.data.train, run.data.val)
     _log.info("%.2f M parameters, %d processes, output=%s", parameters, run.trainer.world_size, folder)
     with other_processes(run.trainer, folder / "config.yaml"):
         _fit(run, config.ckpt)

@@ -10,6 +10,7 @@ from faster_coco_eval.core import mask as coco_mask
 from jaxtyping import Bool, UInt8
 
 from swahr.data.coco_file import CocoAnnotation, CocoImage, read_coco_file
+from swahr.data.plausibility import Findings, examine
 from swahr.geometry import POINT_FROM_INDEX
 from swahr.images import read_image
 from swahr.skeleton import Skeleton
@@ -31,10 +32,15 @@ class CocoSource:
         min_people: minimum number of annotations per image, labelled or not, crowd regions included; 1
             selects the training images of the official code.
         limit: maximum number of images, the first ones; None for all.
+        insist: whether to use annotations whose ``findings`` have errors.
+
+    Attributes:
+        findings: what is implausible in the annotations of the chosen images.
 
     Raises:
         FileNotFoundError: the annotation file does not exist.
-        ValueError: the file is malformed, has another skeleton, or no image is selected.
+        ValueError: the file is malformed, has another skeleton, or no image is selected; or annotations are
+            so implausible that training or metrics would be wrong, and ``insist`` is False.
     """
 
     unbounded = False
@@ -47,6 +53,8 @@ class CocoSource:
         image_ids: Sequence[int] | None = None,
         min_people: int = 0,
         limit: int | None = None,
+        *,
+        insist: bool = False,
     ) -> None:
         self._path, self._folder = Path(annotations), Path(images)
         if limit is not None and limit < 1:
@@ -61,6 +69,9 @@ class CocoSource:
                 f"{self._path}: none of {len(chosen)} images has at least min_people={min_people} "
                 "annotations; lower min_people"
             )
+        self.findings = examine(self._images, self.skeleton, source=self._path.name)
+        if self.findings.errors and not insist:
+            raise ValueError(_refusal(self._path, self.findings))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -82,10 +93,11 @@ class CocoSource:
         Missing ``num_keypoints`` are counted and missing areas are 0.53 times the box. Segmentations are left
         out, because no keypoint protocol reads them.
         """
-        people = [person for image in self._images for person in image.annotations]
+        images = {image.image_id: image for image in self._images}.values()  # each once
+        people = [person for image in images for person in image.annotations]
         return {
             "info": {"description": self._path.name},
-            "images": [dict(image.entry) for image in self._images],
+            "images": [dict(image.entry) for image in images],
             "annotations": [_ground_truth_entry(person) for person in people],
             "categories": [dict(self._category)],
         }
@@ -125,6 +137,15 @@ class CocoSource:
                         f"drawn ({error}); correct or remove it"
                     ) from error
         return valid
+
+
+def _refusal(path: Path, findings: Findings) -> str:
+    found = "".join(f"\n- {error}" for error in findings.errors)
+    return (
+        f"{path}: expected plausible annotations, but these would give wrong metrics or training:{found}\n"
+        "Correct the file (`swahr check` draws examples), or insist on it as it is: data.insist=true, "
+        "`swahr score --insist`, CocoSource(insist=True)"
+    )
 
 
 def _choose(path: Path, images: Sequence[CocoImage], image_ids: Sequence[int] | None) -> Sequence[CocoImage]:

@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -59,7 +59,8 @@ class Evaluator:
 
         Args:
             ground_truth: COCO format; it is not modified.
-            results: COCO results on images of ``ground_truth``.
+            results: COCO results on images of ``ground_truth``; those of other categories than its people
+                are ignored.
             skeleton: the keypoints and their OKS sigmas.
 
         Raises:
@@ -118,6 +119,27 @@ class Evaluator:
             precision = engine.eval["precision"][:, :, :, _ALL]
             metrics[name] = round(float(np.mean(precision)), 4) if chosen else -1.0
         return metrics
+
+
+def check_evaluable(
+    evaluator: Callable[..., dict[str, float]], ground_truth: Mapping[str, Any], skeleton: Skeleton
+) -> None:
+    """Evaluate no results at all, to find what is wrong with the ground truth before there are any.
+
+    Args:
+        evaluator: an `Evaluator`.
+        ground_truth: COCO format.
+        skeleton: the keypoints.
+
+    Raises:
+        ValueError: it does not suit the protocol, or has nobody to find.
+    """
+    if evaluator(ground_truth, [], skeleton)["AP"] < 0:
+        raise ValueError(
+            f"the ground truth has no person that counts among {len(ground_truth['annotations'])} "
+            f"annotations in {len(ground_truth['images'])} images, so that AP would be -1: crowd regions and "
+            "people whose num_keypoints is 0 do not count; choose other images, or correct num_keypoints"
+        )
 
 
 def _coco_metrics(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:

@@ -14,10 +14,17 @@ from swahr.structures import ABSENT, VISIBLE, Poses
 _KEYS = ("image_id", "category_id", "keypoints", "score")
 
 
-def results_from_poses(poses: Mapping[int, Poses]) -> list[dict[str, Any]]:
-    """COCO results, one per person, from poses by image id; missing keypoints are three zeros."""
+def results_from_poses(
+    poses: Mapping[int, Poses], *, category_id: int | str = coco_json.PERSON
+) -> list[dict[str, Any]]:
+    """COCO results, one per person, from poses by image id; missing keypoints are three zeros.
+
+    ``category_id`` is that of people in the ground truth, without which the official tools ignore results.
+    """
     return [
-        coco_json.result_entry(int(image_id), coco_json.flat_keypoints(*person), float(score))
+        coco_json.result_entry(
+            int(image_id), coco_json.flat_keypoints(*person), float(score), category_id=category_id
+        )
         for image_id, found in poses.items()
         for score, *person in zip(found.score, found.keypoints, found.scores, found.present, strict=True)
     ]

@@ -1,5 +1,7 @@
 """Checked ground truth and results, in the format that COCO tools read."""
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +9,8 @@ import numpy as np
 
 from swahr import coco_json
 from swahr.skeleton import Skeleton
+
+_log = logging.getLogger(__name__)
 
 _CATEGORY = {"id": coco_json.PERSON, "name": "person"}
 
@@ -16,9 +20,9 @@ def tool_datasets(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """COCO-format data sets of the annotated and of the predicted people, with one category and new ids.
 
-    Annotations of categories with another number of keypoints are left out. COCO's tools ignore people whose
-    ``num_keypoints`` is 0. CrowdPose's files have 0 for many people with keypoints, and all published metrics
-    were computed with these counts, so keypoints are counted only where the file has no count.
+    Annotations and results of categories with another number of keypoints are left out. COCO's tools ignore
+    people whose ``num_keypoints`` is 0. CrowdPose's files have 0 for many people with keypoints, and all
+    published metrics were computed with these counts, so keypoints are counted only where the file has none.
 
     Args:
         ground_truth: COCO format.
@@ -27,24 +31,37 @@ def tool_datasets(
         needed: the field of annotations (``area``) or images (``crowdIndex``) that the protocol uses.
 
     Raises:
-        ValueError: a result belongs to no image, keypoints are not k triples, or a needed field is missing.
+        ValueError: a result belongs to no image, all results are of other categories, keypoints are not k
+            triples of finite numbers, or a needed field is missing or malformed.
     """
     images = list(ground_truth["images"])
-    annotations = _pose_annotations(ground_truth, skeleton)
+    categories = _pose_categories(ground_truth, skeleton)
+    annotations = [one for one in ground_truth["annotations"] if str(one["category_id"]) in categories]
+    results = _of_categories(results, categories)
     _check_fields(images, annotations, needed)
-    _check_image_ids(images, results)
-    for kind, people in (("annotation", annotations), ("result", results)):
-        for person in people:
-            coco_json.require_triples(person["keypoints"], skeleton, f"{kind} of image {person['image_id']}")
+    numbers = _consecutive_ids(images)
+    _check_image_ids(numbers, annotations, results)
+    _check_people("annotation", annotations, skeleton, ("bbox", "area") if needed == "area" else ("bbox",))
+    _check_people("result", results, skeleton, ("score",))
+    numbered = _renumbered(images, "id", numbers)
     return (
-        coco_json.dataset(images, map(_annotated, annotations), _CATEGORY),
-        coco_json.dataset(images, map(_predicted, results), _CATEGORY),
+        coco_json.dataset(
+            numbered, map(_annotated, _renumbered(annotations, "image_id", numbers)), _CATEGORY
+        ),
+        coco_json.dataset(numbered, map(_predicted, _renumbered(results, "image_id", numbers)), _CATEGORY),
     )
 
 
-def _pose_annotations(ground_truth: Mapping[str, Any], skeleton: Skeleton) -> list[Mapping[str, Any]]:
+def person_category(ground_truth: Mapping[str, Any], skeleton: Skeleton) -> int | str:
+    """The category id that results need; raises ValueError if no category has the skeleton's keypoints."""
+    first: int | str = next(iter(_pose_categories(ground_truth, skeleton).values()))
+    return first
+
+
+def _pose_categories(ground_truth: Mapping[str, Any], skeleton: Skeleton) -> dict[str, Any]:
+    """The ids of the categories with the skeleton's number of keypoints, by their text."""
     categories = {
-        category["id"]
+        str(category["id"]): category["id"]
         for category in ground_truth["categories"]
         if len(category.get("keypoints") or ()) == skeleton.num_keypoints
     }
@@ -53,7 +70,38 @@ def _pose_annotations(ground_truth: Mapping[str, Any], skeleton: Skeleton) -> li
             f"the ground truth has no category with the {skeleton.num_keypoints} keypoints of skeleton "
             f"'{skeleton.name}'; use the annotations of the images that were evaluated"
         )
-    return [person for person in ground_truth["annotations"] if person["category_id"] in categories]
+    return categories
+
+
+def _of_categories(
+    results: Sequence[Mapping[str, Any]], categories: Mapping[str, Any]
+) -> Sequence[Mapping[str, Any]]:
+    """The results of the ground truth's keypoint categories; like the official tools, we ignore others."""
+    kept = [result for result in results if str(result["category_id"]) in categories]
+    if len(kept) < len(results):
+        others = sorted({str(result["category_id"]) for result in results} - categories.keys())
+        text = (
+            f"{len(results) - len(kept)} of {len(results)} results have category_id {', '.join(others[:5])}, "
+            f"but people have {', '.join(categories)} in the ground truth"
+        )
+        if not kept:
+            raise ValueError(f"{text}; write the ground truth's category_id into the results")
+        _log.warning("%s; they are ignored, as in the official tools", text)
+    return kept
+
+
+def _consecutive_ids(images: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+    """New image ids, which keep the order. COCO's tools read ids as doubles, exact only up to 2**53."""
+    ids = [image["id"] for image in images]
+    if repeated := [image_id for image_id, count in Counter(ids).items() if count > 1]:
+        raise ValueError(f"the ground truth repeats the images {repeated[:5]}; list every image once")
+    return {image_id: i for i, image_id in enumerate(sorted(ids, key=lambda one: (str(type(one)), one)), 1)}
+
+
+def _renumbered(
+    entries: Sequence[Mapping[str, Any]], key: str, numbers: Mapping[Any, int]
+) -> list[dict[str, Any]]:
+    return [{**entry, key: numbers[entry[key]]} for entry in entries]
 
 
 def _check_fields(
@@ -64,7 +112,7 @@ def _check_fields(
             f"protocol 'crowdpose' needs the crowdIndex of every image, but {len(lacking)} images have none "
             f"(the first: {lacking[0]}); use CrowdPose's annotation file, or protocol 'coco'"
         )
-    for field in ("bbox", "area") if needed == "area" else ("bbox",):
+    for field in ("keypoints", "bbox", "area") if needed == "area" else ("keypoints", "bbox"):
         if lacking := [person for person in annotations if field not in person]:
             raise ValueError(
                 f"expected '{field}' in every annotation, but {len(lacking)} have none (the first: id "
@@ -73,25 +121,71 @@ def _check_fields(
             )
 
 
-def _check_image_ids(images: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> None:
-    known = {image["id"] for image in images}
-    if unknown := sorted({result["image_id"] for result in results} - known):
-        raise ValueError(
-            f"the results contain {len(unknown)} images that are not in the ground truth (image_id "
-            f"{', '.join(map(str, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}); use the annotations "
-            "of these images, or remove the results"
-        )
+def _check_image_ids(
+    known: Mapping[Any, int], annotations: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
+) -> None:
+    for kind, people in (("annotations", annotations), ("results", results)):
+        if unknown := sorted({person["image_id"] for person in people} - known.keys(), key=str):
+            raise ValueError(
+                f"the {kind} contain {len(unknown)} images that are not in the ground truth (image_id "
+                f"{', '.join(map(str, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}); use the "
+                f"annotations of these images, or remove the {kind}"
+            )
+
+
+def _check_people(
+    kind: str, people: Sequence[Mapping[str, Any]], skeleton: Skeleton, fields: Sequence[str]
+) -> None:
+    """Check numbers: those of all people together, and one by one only if something is wrong."""
+    for field in ("keypoints", *fields):
+        length = {"keypoints": 3 * skeleton.num_keypoints, "bbox": 4}.get(field, 1)
+        if not _are_finite([person[field] for person in people], length):
+            for person in people:
+                where, value = _name(kind, person), person[field] if length > 1 else [person[field]]
+                numbers = coco_json.finite_numbers(value, f"{where}: '{field}'")
+                if field == "keypoints":
+                    coco_json.require_triples(numbers, skeleton, where)
+                elif len(numbers) != length:
+                    raise ValueError(
+                        f"{where}: '{field}': expected {length} numbers, got {value}; correct it"
+                    )
+    for person in people if kind == "annotation" else ():
+        count, crowd = person.get("num_keypoints"), person.get("iscrowd", 0)
+        if not isinstance(count, int | None) or crowd not in (0, 1):
+            raise ValueError(
+                f"{_name(kind, person)}: expected an integer num_keypoints and iscrowd 0 or 1, got {count!r} "
+                f"and {crowd!r}; correct them"
+            )
+
+
+def _name(kind: str, person: Mapping[str, Any]) -> str:
+    number = f" {person['id']!r}" if "id" in person else ""
+    return f"{kind}{number} of image {person['image_id']}"
+
+
+def _are_finite(values: list[Any], length: int) -> bool:
+    """Whether each of ``values`` is ``length`` finite numbers."""
+    try:
+        numbers = np.array(values)
+    except ValueError:  # lists of different lengths
+        return False
+    return not values or (
+        numbers.dtype.kind in "iuf"
+        and numbers.size == length * len(values)
+        and bool(np.isfinite(numbers).all())
+    )
 
 
 def _annotated(person: Mapping[str, Any]) -> dict[str, Any]:
+    count = person.get("num_keypoints")
     return {
         "image_id": person["image_id"],
         "category_id": coco_json.PERSON,
-        "iscrowd": person.get("iscrowd", 0),
+        "iscrowd": int(person.get("iscrowd", 0)),
         "bbox": person["bbox"],
         "area": person.get("area", 0),
         "keypoints": person["keypoints"],
-        "num_keypoints": person.get("num_keypoints", sum(v > 0 for v in person["keypoints"][2::3])),
+        "num_keypoints": sum(v > 0 for v in person["keypoints"][2::3]) if count is None else count,
     }
 
 

@@ -1,5 +1,6 @@
 """Composition for training and evaluation: builds data, criterion, module, callbacks and Trainer."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ from swahr.build import (
     target_facts,
 )
 from swahr.checkpoint import describe_run, start_from
+from swahr.data import Source
 from swahr.data.datamodule import PoseDataModule
-from swahr.evaluation import results_from_poses
+from swahr.evaluation import check_evaluable, person_category, results_from_poses
 from swahr.model import recompute_activations
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
@@ -31,13 +33,33 @@ from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 from swahr.trusted import is_reference_only
 
+_log = logging.getLogger(__name__)
+
 _DESCRIBED = ("model", "targets", *TEST_TIME_GROUPS, "evaluation", "expected")
 _NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
 
 
-def build_source(node: DictConfig, skeleton: str | Skeleton | None) -> Any:
-    """A source of labelled images (`swahr.data.Source`)."""
-    return instantiate(node, **_data_facts(skeleton))
+def build_source(node: DictConfig, skeleton: str | Skeleton | None, *, insist: bool = False) -> Any:
+    """A source of labelled images (`swahr.data.Source`); ``insist`` also on implausible annotations."""
+    if not insist:
+        return instantiate(node, **_data_facts(skeleton))
+    values = {key: value for key, value in _plain(node).items() if key != "insist"}
+    return instantiate(values, **_data_facts(skeleton), insist=True)
+
+
+def data_stamp(**sources: Source) -> dict[str, Any]:
+    """The findings of sources that are read from annotation files, for stamps."""
+    found = {name: getattr(source, "findings", None) for name, source in sources.items()}
+    return {"data": {name: findings.to_dict() for name, findings in found.items() if findings is not None}}
+
+
+def log_findings(*sources: Source) -> None:
+    """Log what the annotations of sources hold, and what is implausible in them."""
+    for source in sources:
+        if (findings := getattr(source, "findings", None)) is not None:
+            _log.info("%s", findings.summary())
+            for text in (*findings.errors, *findings.warnings):
+                _log.warning("%s: %s", findings.source, text)
 
 
 def build_data(config: DictConfig) -> PoseDataModule:
@@ -78,15 +100,21 @@ def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
 def build_evaluation(
     node: DictConfig, ground_truth: Mapping[str, Any], skeleton: Skeleton
 ) -> Callable[[Mapping[int, Poses]], dict[str, float]]:
-    """A function that returns the protocol's metrics, given the poses in each image by id."""
+    """A function that returns the protocol's metrics, given the poses in each image by id.
+
+    Raises:
+        ValueError: the ground truth does not suit the protocol, or has nobody to find.
+    """
     evaluator = instantiate(node)
+    check_evaluable(evaluator, ground_truth, skeleton)
+    category = person_category(ground_truth, skeleton)
 
     def evaluate(poses: Mapping[int, Poses]) -> dict[str, float]:
         # Only the given images count: training may limit validation to a part of them.
         images = [image for image in ground_truth["images"] if image["id"] in poses]
         annotations = [one for one in ground_truth["annotations"] if one["image_id"] in poses]
         part = {**ground_truth, "images": images, "annotations": annotations}
-        metrics: dict[str, float] = evaluator(part, results_from_poses(poses), skeleton)
+        metrics: dict[str, float] = evaluator(part, results_from_poses(poses, category_id=category), skeleton)
         return metrics
 
     return evaluate
@@ -123,6 +151,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     )
     files = annotation_files([config.data.module.train, config.data.module.val])
     stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
+    stamp |= data_stamp(train=data.train, val=data.val)
     description = describe(config, model, network_facts(network), data.skeleton, stamp)
     footer = f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}"
     callbacks = [

@@ -96,7 +96,7 @@ def test_predict_writes_pictures_and_a_dataset_of_people(swahr, checkpoint, crow
     assert pictures == {"000000000001.jpg", "000000000002.jpg", "000000000003.jpg", awkward.name}
     tools = coco_tools.COCO(folder / "poses.json")
     assert len(tools.anns) == result["people"]
-    source = CocoSource(annotations=folder / "poses.json", images=tmp_path)
+    source = CocoSource(folder / "poses.json", tmp_path, insist=True)  # an untrained network's
     assert source.skeleton.name == "coco"
     assert sum(len(source[i].annotations) for i in range(len(source))) == result["people"]
     content = json.loads((folder / "poses.json").read_text())
