@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
@@ -71,8 +70,8 @@ class Skeleton:
         flipped = [name for pair in self.flip_pairs for name in pair]
         if len(flipped) != len(set(flipped)):
             raise ValueError(f"{where}: expected no keypoint in two flip pairs, got {self.flip_pairs}")
-        if len(self.sigmas) != len(names) or not all(isfinite(sigma) and sigma > 0 for sigma in self.sigmas):
-            raise ValueError(f"{where}: expected {len(names)} positive sigmas, got {self.sigmas}")
+        if len(self.sigmas) != len(names) or not all(0 < sigma <= 1 for sigma in self.sigmas):
+            raise ValueError(f"{where}: expected {len(names)} positive sigmas up to 1, got {self.sigmas}")
         if sorted(self.grouping_order) != sorted(names):
             raise ValueError(
                 f"{where}: grouping_order must name every keypoint once, got {list(self.grouping_order)}"
@@ -152,7 +151,7 @@ class Skeleton:
                 keypoints=keypoints,
                 flip_pairs=_as_pairs("flip_pairs", given.get("flip_pairs", _flip_pairs_by_name(keypoints))),
                 limbs=limbs,
-                sigmas=_as_numbers("sigmas", given.get("sigmas", [*map(_sigma_by_name, keypoints)])),
+                sigmas=_as_sigmas(given.get("sigmas", [*map(_sigma_by_name, keypoints)])),
                 grouping_order=_torso_outward(keypoints, limbs)
                 if order is None
                 else _as_names("grouping_order", order),
@@ -221,10 +220,14 @@ def _is_pair(pair: Any) -> bool:
     return isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_name, pair))
 
 
-def _as_numbers(field: str, numbers: Any) -> tuple[float, ...]:
-    if not isinstance(numbers, list | tuple) or not all(isinstance(n, int | float) for n in numbers):
-        raise ValueError(f"expected a list '{field}' of numbers, got {shown(numbers)}; correct it")
-    return tuple(map(float, numbers))
+def _as_sigmas(sigmas: Any) -> tuple[float, ...]:
+    if not isinstance(sigmas, list | tuple) or not all(map(_is_fraction, sigmas)):
+        raise ValueError(f"expected a list 'sigmas' of numbers from 0 to 1, got {shown(sigmas)}; correct it")
+    return tuple(map(float, sigmas))
+
+
+def _is_fraction(number: Any) -> bool:
+    return isinstance(number, int | float) and 0 <= number <= 1
 
 
 def _unordered(pairs: Sequence[Sequence[Any]]) -> set[frozenset[Any]]:

@@ -114,6 +114,8 @@ def test_bad_yaml(tmp_path: Path) -> None:
         ("flip_pairs", [1]),
         ("sigmas", 0.1),
         ("sigmas", [0.1, None]),
+        ("sigmas", [0.1, 10**400]),
+        ("sigmas", [0.26, 1.07]),  # ten times COCO's
         ("sigmas", ["0.1", "0.2"]),
         ("grouping_order", "ab"),
     ],

@@ -93,7 +93,9 @@ def region_box(segmentation: Any, size: tuple[int, int]) -> list[float] | None:
 
 def _run_lengths(segmentation: Any, size: tuple[int, int]) -> list[Any]:
     if isinstance(segmentation, dict):
-        compressed = not isinstance(segmentation["counts"], list)
-        return [segmentation if compressed else coco_mask.frPyObjects(segmentation, *size)]
+        counts = segmentation["counts"]
+        if isinstance(counts, str):
+            return [{"size": list(size), "counts": counts}]
+        return [coco_mask.frPyObjects({"size": list(size), "counts": [*map(int, counts)]}, *size)]
     polygons = [polygon for polygon in segmentation or () if len(polygon) >= 6]
     return list(coco_mask.frPyObjects(polygons, *size)) if polygons else []

@@ -69,13 +69,14 @@ def _outline(kind: str) -> Any:
         return [[5, 10, 25, 10, 25, 30, 5, 30], [1, 2]]
     runs = coco_mask.encode(np.asfortranarray(region))
     if kind == "compressed":
-        return {"size": [80, 60], "counts": runs["counts"].decode()}
+        return {"size": [80.0, 60.0], "counts": runs["counts"].decode()}
     flat = region.ravel(order="F")
     changes = np.flatnonzero(np.diff(flat)) + 1
-    return {"size": [80, 60], "counts": np.diff([0, *changes, flat.size]).tolist()}
+    lengths = np.diff([0, *changes, flat.size])
+    return {"size": [80, 60], "counts": lengths.astype(float if kind == "fractions" else int).tolist()}
 
 
-@pytest.mark.parametrize("kind", ["polygons", "compressed", "run lengths"])
+@pytest.mark.parametrize("kind", ["polygons", "compressed", "run lengths", "fractions"])
 @pytest.mark.parametrize("crowd", [0, 1])
 def test_outline_is_masked(content: Content, write_coco: Write, kind: str, crowd: int) -> None:
     content["annotations"][1] |= {"segmentation": _outline(kind), "iscrowd": crowd}

@@ -112,7 +112,7 @@ BAD = {
     "null name": (_change("categories.0.keypoints.1", None), r"expected a list 'keypoints' of names"),
     "bad sigmas": (
         _change("categories.0.sigmas", [0.1, None, 0.1]),
-        r"a list 'sigmas' of numbers, got \[0.1,",
+        r"a list 'sigmas' of numbers from 0 to 1, got \[0.1,",
     ),
     "no category id": (
         _change("categories.0.id", REMOVED),
