@@ -6,7 +6,6 @@ a COCO-format file (`Skeleton.from_category`) or from YAML (`Skeleton.from_yaml`
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -17,21 +16,14 @@ from typing import Any
 import yaml
 
 from swahr.files import integer
-
-Pair = tuple[str, str]
-
-_COCO_SIGMAS = {
-    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
-    "hip": 0.107, "knee": 0.087, "ankle": 0.089, "head": 0.079, "neck": 0.079,
-}  # fmt: skip
-_FALLBACK_SIGMA = 0.067  # the mean of COCO's seventeen
-_TORSO_WORDS = ("torso", "pelvis", "spine", "chest", "thorax", "neck", "shoulder", "hip")
-
-_MIRROR = {"left": "right", "right": "left"}
-_LETTERS = {"l": "left", "r": "right"}
-_NOT_SIDES = ("bright", "cleft", "upright")
-_WORD_ENDS = re.compile(  # separators and brackets; between "left" and "Eye", "L" and "Eye", "eye" and "2"
-    r"[\W_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])"
+from swahr.keypoint_names import (
+    LETTERS,
+    MIRROR,
+    Pair,
+    flip_pairs_by_name,
+    sigma_by_name,
+    torso_outward,
+    words_of,
 )
 
 
@@ -105,9 +97,9 @@ class Skeleton:
         also a vertebra.
         """
         paired = {name for pair in self.flip_pairs for name in pair}
-        sides = {name: set(_words(name)) for name in self.keypoints if name not in paired}
-        named = {name for name, words in sides.items() if words & _MIRROR.keys()}
-        lettered = {name for name, words in sides.items() if words & _LETTERS.keys()} - named
+        sides = {name: set(words_of(name)) for name in self.keypoints if name not in paired}
+        named = {name for name, words in sides.items() if words & MIRROR.keys()}
+        lettered = {name for name, words in sides.items() if words & LETTERS.keys()} - named
         return tuple(name for name in self.keypoints if name in (lettered if letters else named))
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,10 +141,10 @@ class Skeleton:
             return cls(
                 name=str(given.get("name", "person")),
                 keypoints=keypoints,
-                flip_pairs=_as_pairs("flip_pairs", given.get("flip_pairs", _flip_pairs_by_name(keypoints))),
+                flip_pairs=_as_pairs("flip_pairs", given.get("flip_pairs", flip_pairs_by_name(keypoints))),
                 limbs=limbs,
-                sigmas=_as_sigmas(given.get("sigmas", [*map(_sigma_by_name, keypoints)])),
-                grouping_order=_torso_outward(keypoints, limbs)
+                sigmas=_as_sigmas(given.get("sigmas", [*map(sigma_by_name, keypoints)])),
+                grouping_order=torso_outward(keypoints, limbs)
                 if order is None
                 else _as_names("grouping_order", order),
             )
@@ -238,10 +230,8 @@ def _limbs_by_name(limbs: Any, names: tuple[str, ...]) -> list[Pair]:
     """The limbs of a category, by name; none if they are those of COCO's and CrowdPose's own files."""
     if not isinstance(limbs, list | tuple) or not all(map(_is_limb, limbs)):
         raise ValueError(f"expected 1-based index pairs in the category's skeleton, got {shown(limbs)}")
-    pairs, published = (
-        _unordered(limbs),
-        _unordered([*((a + 1, b + 1) for a, b in COCO.limb_indices), (2, 3)]),
-    )
+    eyes, pairs = (2, 3), _unordered(limbs)
+    published = _unordered([*((a + 1, b + 1) for a, b in COCO.limb_indices), eyes])
     copied = pairs <= published and any(end > len(names) for limb in limbs for end in limb)
     if (names == COCO.keypoints and pairs == published) or (names == CROWDPOSE.keypoints and copied):
         return []
@@ -249,11 +239,8 @@ def _limbs_by_name(limbs: Any, names: tuple[str, ...]) -> list[Pair]:
 
 
 def _is_limb(limb: Any) -> bool:
-    return (
-        isinstance(limb, list | tuple)
-        and len(limb) == 2
-        and all(isinstance(end, str | int | float) for end in limb)
-    )
+    ends = limb if isinstance(limb, list | tuple) else ()
+    return len(ends) == 2 and all(isinstance(end, str | int | float) for end in ends)
 
 
 def _limb_end(end: str | float, names: tuple[str, ...]) -> str:
@@ -266,52 +253,6 @@ def _limb_end(end: str | float, names: tuple[str, ...]) -> str:
             f"skeleton, got {index}; correct it"
         )
     return names[index - 1]
-
-
-def _words(name: str) -> list[str]:
-    """The words of a keypoint's name in lower case, e.g. "left", "eye" for ``LeftEye`` and ``lefteye``."""
-    words = [word.lower() for word in _WORD_ENDS.split(name) if word]
-    split = [[word] if word in _NOT_SIDES else re.split("(left|right)", word) for word in words]
-    return [part for parts in split for part in parts if part]
-
-
-def _sided_words(name: str) -> tuple[str, ...]:
-    return tuple(_LETTERS.get(word, word) for word in _words(name))
-
-
-def _flip_pairs_by_name(keypoints: Sequence[str]) -> tuple[Pair, ...]:
-    """The (left, right) names whose words agree when all sides are exchanged, if they are unambiguous."""
-    by_words: dict[tuple[str, ...], list[str]] = {}
-    for name in keypoints:
-        by_words.setdefault(_sided_words(name), []).append(name)
-    pairs = []
-    for words, lefts in by_words.items():
-        rights = by_words.get(tuple(_MIRROR.get(word, word) for word in words), [])
-        side = next((word for word in words if word in _MIRROR), None)
-        if side == "left" and len(lefts) == len(rights) == 1:
-            pairs.append((lefts[0], rights[0]))
-    return tuple(pairs)
-
-
-def _sigma_by_name(keypoint: str) -> float:
-    part = "_".join(word for word in _sided_words(keypoint) if word not in _MIRROR)
-    return _COCO_SIGMAS.get(part, _FALLBACK_SIGMA)
-
-
-def _torso_outward(keypoints: Sequence[str], limbs: Sequence[Pair]) -> tuple[str, ...]:
-    """All keypoints, breadth first along the limbs from the torso.
-
-    If no name contains a word of the torso, the search starts at the keypoint with the most limbs.
-    """
-    neighbours: dict[str, list[str]] = {name: [] for name in keypoints}
-    for a, b in limbs:
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-    order = [name for name in keypoints if any(word in name.lower() for word in _TORSO_WORDS)]
-    order = order or [max(keypoints, key=lambda name: len(neighbours[name]))]
-    for visited in order:  # grows during the search
-        order += dict.fromkeys(name for name in neighbours[visited] if name not in order)
-    return tuple(order + [name for name in keypoints if name not in order])
 
 
 def _sided(*parts: str) -> tuple[str, ...]:
@@ -331,12 +272,12 @@ _GIRDLES = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
 COCO = Skeleton(
     name="coco",
     keypoints=_COCO_NAMES,
-    flip_pairs=_flip_pairs_by_name(_COCO_NAMES),
+    flip_pairs=flip_pairs_by_name(_COCO_NAMES),
     limbs=(
         ("nose", "left_eye"), ("nose", "right_eye"),
         *_mirrored(("eye", "ear"), ("ear", "shoulder"), *_LIMB_CHAINS), *_GIRDLES,
     ),
-    sigmas=tuple(map(_sigma_by_name, _COCO_NAMES)),
+    sigmas=tuple(map(sigma_by_name, _COCO_NAMES)),
     grouping_order=("nose", *_sided("eye", "ear", "shoulder", "hip", "elbow", "wrist", "knee", "ankle")),
 )  # fmt: skip
 """COCO's 17 keypoints; the grouping order is HigherHRNet's and SWAHR's."""
@@ -346,12 +287,12 @@ _CROWDPOSE_NAMES = (*_sided("shoulder", "elbow", "wrist", "hip", "knee", "ankle"
 CROWDPOSE = Skeleton(
     name="crowdpose",
     keypoints=_CROWDPOSE_NAMES,
-    flip_pairs=_flip_pairs_by_name(_CROWDPOSE_NAMES),
+    flip_pairs=flip_pairs_by_name(_CROWDPOSE_NAMES),
     limbs=(
         ("head", "neck"), ("neck", "left_shoulder"), ("neck", "right_shoulder"),
         *_mirrored(*_LIMB_CHAINS), *_GIRDLES,
     ),
-    sigmas=tuple(map(_sigma_by_name, _CROWDPOSE_NAMES)),
+    sigmas=tuple(map(sigma_by_name, _CROWDPOSE_NAMES)),
     grouping_order=tuple(_CROWDPOSE_NAMES[i] for i in (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13)),
 )  # fmt: skip
 """CrowdPose's 14 keypoints; the grouping order is the official code's."""
