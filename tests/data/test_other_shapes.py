@@ -1,4 +1,4 @@
-"""Annotation files whose entries are written in other ways, or lack something, are read for what they mean."""
+"""Files whose entries are written in other ways, or lack something, are read for what they mean."""
 
 import json
 from collections.abc import Callable
