@@ -6,6 +6,7 @@ Keypoints are flat lists of (x, y, v) triples. x and y are pixel *indices*, i.e.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
@@ -18,16 +19,20 @@ from swahr.skeleton import Skeleton
 AREA_OF_BOX = 0.53
 """Ratio of a person's area to the box, used by CrowdPose's protocol because its files have no areas."""
 
+_SECTIONS = ("images", "annotations", "categories")
+_LARGEST = 1e15  # the square of a larger number does not fit into the float32 of maps
+
 PERSON = 1
 """The id of the category ``person`` in COCO, in CrowdPose and in files that we write."""
 
 
 def read_dataset(path: str | Path) -> dict[str, Any]:
-    """The content of an annotation file, ``.json`` or ``.json.gz``; its entries are not checked.
+    """The content of an annotation file (see `read_json`); what its entries hold is not checked.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is not JSON, not a mapping, or lacks ``images``, ``annotations`` or ``categories``.
+        ValueError: it is not JSON, not a mapping, or ``images``, ``annotations`` or ``categories`` is not a
+            list of objects.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,7 +46,16 @@ def read_dataset(path: str | Path) -> dict[str, Any]:
             f"{path}: expected a COCO-format mapping, got a {type(content).__name__} (a results file?); use "
             "the annotation file"
         )
-    require_keys(content, ("images", "annotations", "categories"), str(path))
+    require_keys(content, _SECTIONS, str(path))
+    for name in _SECTIONS:
+        entries = content[name]
+        if not isinstance(entries, list):
+            raise ValueError(f"{path}: expected a list of objects as '{name}', got {shown(entries)}")  # noqa: TRY004
+        if bad := [index for index, entry in enumerate(entries) if not isinstance(entry, dict)]:
+            got = shown(entries[bad[0]])
+            raise ValueError(
+                f"{path}: expected an object as {name}[{bad[0]}], got {got}; correct or remove it"
+            )
     return content
 
 
@@ -51,20 +65,14 @@ def require_keys(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> N
         raise ValueError(f"{where}: expected the keys {list(keys)}, but {missing} are missing; add them")
 
 
-def require_integers(entry: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    """Raise ValueError, starting with ``where``, unless the values of ``keys`` are integers."""
-    if bad := {key: entry[key] for key in keys if not isinstance(entry[key], int)}:
-        raise ValueError(f"{where}: expected integers, got {bad}; write them without quotes or fractions")
-
-
 def finite_numbers(values: Any, where: str) -> Float64[np.ndarray, " n"]:
-    """A flat JSON list of finite numbers as an array; else raises ValueError, starting with ``where``."""
+    """A flat JSON list of numbers up to 1e15 as an array; else raises ValueError, starting with ``where``."""
     try:
         numbers = np.array(values)
-    except ValueError:  # lists of different lengths
+    except (ValueError, OverflowError):  # lists of different lengths
         numbers = np.array(None)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
-        raise ValueError(f"{where}: expected a list of finite numbers, got {values!r}; correct it")
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or not (np.abs(numbers) <= _LARGEST).all():
+        raise ValueError(f"{where}: expected a list of finite numbers, got {shown(values)}; correct it")
     return numbers.astype(np.float64)
 
 

@@ -6,13 +6,18 @@ import gzip
 import json
 import logging
 import os
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 from uuid import uuid4
 
 _log = logging.getLogger(__name__)
+
+_GZIP_START, _LFS_START = b"\x1f\x8b", b"version https://git-lfs"
 
 
 @contextmanager
@@ -102,15 +107,34 @@ def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None =
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a ``.json`` or ``.json.gz`` file.
+    """The value in a JSON file, which may be compressed by gzip and encoded in UTF-8, UTF-16 or UTF-32.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is not valid JSON.
     """
-    path = Path(path)
+    data = Path(path).read_bytes()
+    if data.startswith(_LFS_START):
+        raise ValueError(
+            f"{path}: expected JSON, got a pointer of Git LFS, which stands for the file; fetch the file "
+            "itself with `git lfs pull`"
+        )
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return json.load(file)
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        return json.loads(gzip.decompress(data) if data.startswith(_GZIP_START) else data)
+    except (ValueError, EOFError, RecursionError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: expected JSON, but it does not parse ({error}); fetch it again") from error
+
+
+def integer(value: object, where: str) -> int:
+    """An integer in JSON, which may be written as 3, 3.0 or "3"; else raises ValueError.
+
+    A fraction above 2^53 is refused, because it may stand for several integers. ``where`` begins the error.
+    """
+    number = value
+    if isinstance(number, str) and re.fullmatch(r"[+-]?[0-9]{1,19}", number.strip()):
+        number = int(number)
+    if isinstance(number, float) and number.is_integer() and abs(number) <= 2**53:
+        number = int(number)
+    if not isinstance(number, int) or isinstance(number, bool) or abs(number) >= 2**63:
+        raise ValueError(f"{where}: expected an integer, got {shown(value)}; correct it")
+    return number

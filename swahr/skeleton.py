@@ -7,21 +7,24 @@ a COCO-format file (`Skeleton.from_category`) or from YAML (`Skeleton.from_yaml`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import yaml
 
-Pair = tuple[str, str]
-
-_COCO_SIGMAS = {
-    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
-    "hip": 0.107, "knee": 0.087, "ankle": 0.089, "head": 0.079, "neck": 0.079,
-}  # fmt: skip
-_FALLBACK_SIGMA = 0.067  # the mean of COCO's seventeen
-_TORSO_WORDS = ("torso", "pelvis", "spine", "chest", "thorax", "neck", "shoulder", "hip")
+from swahr.files import integer
+from swahr.keypoint_names import (
+    LETTERS,
+    MIRROR,
+    Pair,
+    flip_pairs_by_name,
+    sigma_by_name,
+    torso_outward,
+    words_of,
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class Skeleton:
         flipped = [name for pair in self.flip_pairs for name in pair]
         if len(flipped) != len(set(flipped)):
             raise ValueError(f"{where}: expected no keypoint in two flip pairs, got {self.flip_pairs}")
-        if len(self.sigmas) != len(names) or min(self.sigmas) <= 0:
-            raise ValueError(f"{where}: expected {len(names)} positive sigmas, got {self.sigmas}")
+        if len(self.sigmas) != len(names) or not all(0 < sigma <= 1 for sigma in self.sigmas):
+            raise ValueError(f"{where}: expected {len(names)} positive sigmas up to 1, got {self.sigmas}")
         if sorted(self.grouping_order) != sorted(names):
             raise ValueError(
                 f"{where}: grouping_order must name every keypoint once, got {list(self.grouping_order)}"
@@ -87,6 +90,18 @@ class Skeleton:
         """Keypoint indices in the order in which grouping visits them."""
         return tuple(self.keypoints.index(name) for name in self.grouping_order)
 
+    def lone_sides(self, *, letters: bool = False) -> tuple[str, ...]:
+        """The keypoints without a mirror image whose names contain the words left or right.
+
+        With ``letters``, those with only the letters l or r instead, which may mean something else: L5 is
+        also a vertebra.
+        """
+        paired = {name for pair in self.flip_pairs for name in pair}
+        sides = {name: set(words_of(name)) for name in self.keypoints if name not in paired}
+        named = {name for name, words in sides.items() if words & MIRROR.keys()}
+        lettered = {name for name, words in sides.items() if words & LETTERS.keys()} - named
+        return tuple(name for name in self.keypoints if name in (lettered if letters else named))
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for checkpoints; `from_dict` reads them back."""
         return asdict(self)
@@ -108,34 +123,41 @@ class Skeleton:
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "skeleton") -> Skeleton:
         """Build a skeleton from plain values; only ``keypoints`` is required.
 
-        Defaults: flip pairs by the words ``left`` and ``right`` in the names, COCO's sigmas by name, and a
-        grouping order from the torso outwards along the limbs. ``source`` begins error messages.
+        Defaults: flip pairs by the sides in the names (the words ``left`` and ``right`` or the letters ``l``
+        and ``r``, as in ``left_eye``, ``LeftEye`` or ``eye.l``), COCO's sigmas by the names without sides,
+        and a grouping order from the torso outwards along the limbs. ``source`` begins error messages.
 
         Raises:
-            ValueError: ``keypoints`` is missing, a key is unknown, or names are inconsistent.
+            ValueError: ``keypoints`` is missing, a key is unknown, or values are malformed or inconsistent.
         """
         allowed = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - allowed):
+        if unknown := sorted(map(str, set(values) - allowed)):
             raise ValueError(f"{source}: unknown keys {unknown}; expected some of {sorted(allowed)}")
-        if not (names := values.get("keypoints")):
-            raise ValueError(f"{source}: expected a list 'keypoints' of names, got {names!r}")
-        keypoints = tuple(map(str, names))
-        limbs = _as_pairs(values.get("limbs") or ())
         given = {key: value for key, value in values.items() if value is not None}
-        return cls(
-            name=str(given.get("name", "person")),
-            keypoints=keypoints,
-            flip_pairs=_as_pairs(given.get("flip_pairs", _flip_pairs_by_name(keypoints))),
-            limbs=limbs,
-            sigmas=tuple(map(float, given.get("sigmas", map(_sigma_by_name, keypoints)))),
-            grouping_order=tuple(map(str, given.get("grouping_order", _torso_outward(keypoints, limbs)))),
-        )
+        try:
+            keypoints = _as_names("keypoints", given.get("keypoints"))
+            limbs = _as_pairs("limbs", given.get("limbs", ()))
+            order = given.get("grouping_order")
+            return cls(
+                name=str(given.get("name", "person")),
+                keypoints=keypoints,
+                flip_pairs=_as_pairs("flip_pairs", given.get("flip_pairs", flip_pairs_by_name(keypoints))),
+                limbs=limbs,
+                sigmas=_as_sigmas(given.get("sigmas", [*map(sigma_by_name, keypoints)])),
+                grouping_order=torso_outward(keypoints, limbs)
+                if order is None
+                else _as_names("grouping_order", order),
+            )
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Skeleton:
         """Read a YAML file with ``keypoints`` and, optionally, the other fields (see `from_dict`)."""
-        with Path(path).open(encoding="utf-8") as file:
-            values = yaml.safe_load(file)
+        try:
+            values = yaml.safe_load(Path(path).read_bytes())
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: expected YAML, but it does not parse ({error}); correct it") from error
         if not isinstance(values, dict):
             raise TypeError(f"{path}: expected a YAML mapping with 'keypoints', got {type(values).__name__}")
         return cls.from_dict({"name": Path(path).stem, **values}, source=str(path))
@@ -144,63 +166,93 @@ class Skeleton:
     def from_category(cls, category: Mapping[str, Any], *, source: str = "annotations") -> Skeleton:
         """Read the ``categories`` entry of a COCO-format file.
 
-        COCO's and CrowdPose's keypoint names give `COCO` and `CROWDPOSE`, whatever else the entry holds:
-        CrowdPose's own files have limb indices that do not fit their keypoints. Other entries give the limbs
-        in ``skeleton`` (1-based index pairs) and, optionally, ``flip_pairs``, ``sigmas`` and
-        ``grouping_order``.
+        The entry gives the limbs in ``skeleton``, as pairs of 1-based indices or of names, and, optionally,
+        ``flip_pairs``, ``sigmas`` and ``grouping_order``. For COCO's and CrowdPose's keypoint names, what is
+        missing is that of `COCO` and `CROWDPOSE`, and their own files give exactly these: the limbs of the
+        published files are not used, because COCO's connect the eyes, and CrowdPose's are COCO's.
 
         Raises:
-            ValueError: no keypoints, or limbs that point outside them.
+            ValueError: no keypoints, limbs that point outside them, or malformed or inconsistent values.
         """
-        names = tuple(category.get("keypoints") or ())
-        for known in (COCO, CROWDPOSE):
-            if names == known.keypoints:
-                return known
-        limbs = category.get("skeleton") or ()
-        for pair in limbs:
-            if len(pair) != 2 or not all(1 <= int(i) <= len(names) for i in pair):
-                raise ValueError(
-                    f"{source}: expected 1-based index pairs up to {len(names)} (the number of keypoints) in "
-                    f"the category's skeleton, got {list(pair)}; correct it"
-                )
-        values: dict[str, Any] = {
-            "name": category.get("name", "person"),
-            "keypoints": names,
-            "limbs": [(names[int(a) - 1], names[int(b) - 1]) for a, b in limbs],
-        }
-        optional = {"flip_pairs", "sigmas", "grouping_order"} & category.keys()
-        return cls.from_dict(values | {key: category[key] for key in optional}, source=source)
+        try:
+            names = _as_names("keypoints", category.get("keypoints"))
+            known = next((skeleton for skeleton in (COCO, CROWDPOSE) if skeleton.keypoints == names), None)
+            limbs = _limbs_by_name(category.get("skeleton") or (), names)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+        given = {key: category.get(key) for key in ("name", "flip_pairs", "sigmas", "grouping_order")}
+        given = {key: value for key, value in given.items() if value is not None}
+        if known is None:
+            return cls.from_dict({**given, "keypoints": names, "limbs": limbs}, source=source)
+        given |= {"limbs": limbs} if limbs else {}
+        own = cls.from_dict({**known.to_dict(), "name": "person", **given}, source=source)
+        for field in ("flip_pairs", "limbs"):  # in any order
+            if _unordered(getattr(own, field)) == _unordered(getattr(known, field)):
+                own = replace(own, **{field: getattr(known, field)})
+        return known if replace(own, name=known.name) == known else own
 
 
-def _as_pairs(pairs: Sequence[Sequence[str]]) -> tuple[Pair, ...]:
-    if bad := [pair for pair in pairs if len(pair) != 2]:
-        raise ValueError(f"expected pairs of keypoint names, got {bad}")
+def _as_names(field: str, names: Any) -> tuple[str, ...]:
+    if not names or not isinstance(names, list | tuple) or not all(map(_is_name, names)):
+        raise ValueError(f"expected a list '{field}' of names, got {shown(names)}; correct it")
+    return tuple(map(str, names))
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str | int) and not isinstance(name, bool)
+
+
+def _as_pairs(field: str, pairs: Any) -> tuple[Pair, ...]:
+    if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
+        raise ValueError(f"expected a list '{field}' of pairs of names, got {shown(pairs)}; correct it")
     return tuple((str(a), str(b)) for a, b in pairs)
 
 
-def _flip_pairs_by_name(keypoints: Sequence[str]) -> tuple[Pair, ...]:
-    rights = {name.replace("left", "right", 1): name for name in keypoints if "left" in name}
-    return tuple((left, right) for right, left in rights.items() if right in keypoints)
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_name, pair))
 
 
-def _sigma_by_name(keypoint: str) -> float:
-    return _COCO_SIGMAS.get(keypoint.removeprefix("left_").removeprefix("right_"), _FALLBACK_SIGMA)
+def _as_sigmas(sigmas: Any) -> tuple[float, ...]:
+    if not isinstance(sigmas, list | tuple) or not all(map(_is_fraction, sigmas)):
+        raise ValueError(f"expected a list 'sigmas' of numbers from 0 to 1, got {shown(sigmas)}; correct it")
+    return tuple(map(float, sigmas))
 
 
-def _torso_outward(keypoints: Sequence[str], limbs: Sequence[Pair]) -> tuple[str, ...]:
-    """All keypoints, breadth first along the limbs from the torso.
+def _is_fraction(number: Any) -> bool:
+    return isinstance(number, int | float) and 0 <= number <= 1
 
-    If no name contains a word of the torso, the search starts at the keypoint with the most limbs.
-    """
-    neighbours: dict[str, list[str]] = {name: [] for name in keypoints}
-    for a, b in limbs:
-        neighbours.setdefault(a, []).append(b)
-        neighbours.setdefault(b, []).append(a)
-    order = [name for name in keypoints if any(word in name for word in _TORSO_WORDS)]
-    order = order or [max(keypoints, key=lambda name: len(neighbours[name]))]
-    for visited in order:  # grows during the search
-        order += dict.fromkeys(name for name in neighbours[visited] if name not in order)
-    return tuple(order + [name for name in keypoints if name not in order])
+
+def _unordered(pairs: Sequence[Sequence[Any]]) -> set[frozenset[Any]]:
+    return set(map(frozenset, pairs))
+
+
+def _limbs_by_name(limbs: Any, names: tuple[str, ...]) -> list[Pair]:
+    """The limbs of a category, by name; none if they are those of COCO's and CrowdPose's own files."""
+    if not isinstance(limbs, list | tuple) or not all(map(_is_limb, limbs)):
+        raise ValueError(f"expected 1-based index pairs in the category's skeleton, got {shown(limbs)}")
+    eyes, pairs = (2, 3), _unordered(limbs)
+    published = _unordered([*((a + 1, b + 1) for a, b in COCO.limb_indices), eyes])
+    copied = pairs <= published and any(end > len(names) for limb in limbs for end in limb)
+    if (names == COCO.keypoints and pairs == published) or (names == CROWDPOSE.keypoints and copied):
+        return []
+    return [(_limb_end(a, names), _limb_end(b, names)) for a, b in limbs]
+
+
+def _is_limb(limb: Any) -> bool:
+    ends = limb if isinstance(limb, list | tuple) else ()
+    return len(ends) == 2 and all(isinstance(end, str | int | float) for end in ends)
+
+
+def _limb_end(end: str | float, names: tuple[str, ...]) -> str:
+    if end in names:
+        return str(end)
+    where = "the category's skeleton (1-based indices or names of keypoints)"
+    if not 1 <= (index := integer(end, where)) <= len(names):
+        raise ValueError(
+            f"expected 1-based index pairs up to {len(names)} (the number of keypoints) in the category's "
+            f"skeleton, got {index}; correct it"
+        )
+    return names[index - 1]
 
 
 def _sided(*parts: str) -> tuple[str, ...]:
@@ -220,12 +272,12 @@ _GIRDLES = (("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"))
 COCO = Skeleton(
     name="coco",
     keypoints=_COCO_NAMES,
-    flip_pairs=_flip_pairs_by_name(_COCO_NAMES),
+    flip_pairs=flip_pairs_by_name(_COCO_NAMES),
     limbs=(
         ("nose", "left_eye"), ("nose", "right_eye"),
         *_mirrored(("eye", "ear"), ("ear", "shoulder"), *_LIMB_CHAINS), *_GIRDLES,
     ),
-    sigmas=tuple(map(_sigma_by_name, _COCO_NAMES)),
+    sigmas=tuple(map(sigma_by_name, _COCO_NAMES)),
     grouping_order=("nose", *_sided("eye", "ear", "shoulder", "hip", "elbow", "wrist", "knee", "ankle")),
 )  # fmt: skip
 """COCO's 17 keypoints; the grouping order is HigherHRNet's and SWAHR's."""
@@ -235,12 +287,12 @@ _CROWDPOSE_NAMES = (*_sided("shoulder", "elbow", "wrist", "hip", "knee", "ankle"
 CROWDPOSE = Skeleton(
     name="crowdpose",
     keypoints=_CROWDPOSE_NAMES,
-    flip_pairs=_flip_pairs_by_name(_CROWDPOSE_NAMES),
+    flip_pairs=flip_pairs_by_name(_CROWDPOSE_NAMES),
     limbs=(
         ("head", "neck"), ("neck", "left_shoulder"), ("neck", "right_shoulder"),
         *_mirrored(*_LIMB_CHAINS), *_GIRDLES,
     ),
-    sigmas=tuple(map(_sigma_by_name, _CROWDPOSE_NAMES)),
+    sigmas=tuple(map(sigma_by_name, _CROWDPOSE_NAMES)),
     grouping_order=tuple(_CROWDPOSE_NAMES[i] for i in (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13)),
 )  # fmt: skip
 """CrowdPose's 14 keypoints; the grouping order is the official code's."""

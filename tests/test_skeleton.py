@@ -9,6 +9,10 @@ import pytest
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
 
 KNOWN = [COCO, CROWDPOSE]
+PUBLISHED_LIMBS = [  # in COCO's files; CrowdPose's files have the first twelve
+    [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10],
+    [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("skeleton", KNOWN, ids=lambda skeleton: skeleton.name)
@@ -91,12 +95,144 @@ def test_bad_yaml(tmp_path: Path) -> None:
     path.write_text("joints: [wrist]\n")
     with pytest.raises(ValueError, match=r"hand\.yaml: unknown keys \['joints'\]"):
         Skeleton.from_yaml(path)
+    path.write_text("keypoints: [wrist\n")
+    with pytest.raises(ValueError, match=r"hand\.yaml: expected YAML, but it does not parse"):
+        Skeleton.from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("keypoints", "ab"),
+        ("keypoints", [["a"], "b"]),
+        ("keypoints", ["a", True]),
+        ("keypoints", {"a": 1}),
+        ("limbs", ["ab"]),
+        ("limbs", [["a"]]),
+        ("limbs", "ab"),
+        ("flip_pairs", {"a": "b"}),
+        ("flip_pairs", [1]),
+        ("sigmas", 0.1),
+        ("sigmas", [0.1, None]),
+        ("sigmas", [0.1, 10**400]),
+        ("sigmas", [0.26, 1.07]),  # ten times COCO's
+        ("sigmas", ["0.1", "0.2"]),
+        ("grouping_order", "ab"),
+    ],
+)
+def test_malformed_values(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"mine: expected .*'{field}'"):
+        Skeleton.from_dict({"keypoints": ["a", "b"], field: value}, source="mine")
 
 
 @pytest.mark.parametrize("skeleton", KNOWN, ids=lambda skeleton: skeleton.name)
 def test_category_of_a_known_skeleton(skeleton: Skeleton) -> None:
-    category = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints), "skeleton": [[16, 14]]}
+    category = {"id": 1, "name": "person", "keypoints": list(skeleton.keypoints)}
+    for limbs in ([], None, PUBLISHED_LIMBS if skeleton is COCO else PUBLISHED_LIMBS[:12]):
+        assert Skeleton.from_category({**category, "skeleton": limbs}) is skeleton
     assert Skeleton.from_category(category) is skeleton
+    assert Skeleton.from_category(skeleton.to_category()) is skeleton
+    unordered = {
+        "skeleton": [[b + 1, a + 1] for a, b in reversed(skeleton.limb_indices)],
+        "flip_pairs": [[right, left] for left, right in reversed(skeleton.flip_pairs)],
+    }
+    assert Skeleton.from_category({**category, **unordered}) is skeleton
+
+
+CHANGES = {
+    "sigmas": [0.05] * 14,
+    "flip_pairs": [["left_shoulder", "right_shoulder"]],
+    "grouping_order": list(reversed(CROWDPOSE.keypoints)),
+    "skeleton": [["head", "neck"], [13, 1]],
+}
+
+
+@pytest.mark.parametrize("field", CHANGES)
+def test_details_of_a_known_skeleton_in_a_category(field: str) -> None:
+    category = {"name": "person", "keypoints": list(CROWDPOSE.keypoints), field: CHANGES[field]}
+    skeleton = Skeleton.from_category(category)
+    changed = {**CROWDPOSE.to_dict(), "name": "person"}
+    if field == "skeleton":
+        changed["limbs"] = (("head", "neck"), ("head", "left_shoulder"))
+    else:
+        changed[field] = CHANGES[field]
+    assert skeleton == Skeleton.from_dict(changed)
+    assert Skeleton.from_category(skeleton.to_category()) == skeleton
+    # With the limbs that CrowdPose's files have, the rest counts as well.
+    if field != "skeleton":
+        assert Skeleton.from_category({**category, "skeleton": PUBLISHED_LIMBS[:12]}) == skeleton
+
+
+def test_other_limbs_outside_the_keypoints_of_crowdpose() -> None:
+    with pytest.raises(ValueError, match="1-based index pairs up to 14"):
+        Skeleton.from_category({"keypoints": list(CROWDPOSE.keypoints), "skeleton": [[1, 15]]})
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "Left Eye|Right Eye",
+        "LeftEye|RightEye",
+        "L_Eye|R_Eye",
+        "eye_l|eye_r",
+        "eye-L|eye-R",
+        "EyeLeft|EyeRight",
+        "LEye|REye",
+        "LEFT_EYE|RIGHT_EYE",
+        "lefteye|righteye",
+        "eye.l|eye.r",
+        "leftEye|rightEye",
+        "eye [L]|eye [R]",
+        "eye (left)|eye (right)",
+        "eyeleft|eyeright",
+        "left/eye|right/eye",
+        "LEFTEYE|RIGHTEYE",
+        "eye:l|eye:r",
+    ],
+)
+def test_sides_in_any_spelling(pair: str) -> None:
+    left, right = pair.split("|")
+    skeleton = Skeleton.from_dict({"keypoints": [right, "Nose", left]})
+    assert skeleton.flip_pairs == ((left, right),)
+    assert skeleton.sigmas == (0.025, 0.026, 0.025)
+    assert skeleton.lone_sides() == skeleton.lone_sides(letters=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left_hind_left_toe", "right_hind_right_toe"),
+        ("left_hind_right_toe", "right_hind_left_toe"),
+        ("LBigToe", "RBigToe"),
+        ("left_eye_1", "right_eye_1"),
+        ("leftEye2", "rightEye2"),
+        ("thumbleft", "thumbright"),
+    ],
+)
+def test_words_must_agree(left: str, right: str) -> None:
+    others = ["left_hind_toe", "left_eye", "left_eye_3", "big_toe", "thumb"]
+    assert Skeleton.from_dict({"keypoints": [*others, left, right]}).flip_pairs == ((left, right),)
+
+
+def test_ambiguous_sides_are_no_pairs() -> None:
+    names = ["left_eye", "Left Eye", "right_eye", "left_ear", "right_ear"]
+    skeleton = Skeleton.from_dict({"keypoints": names})
+    assert skeleton.flip_pairs == (("left_ear", "right_ear"),)
+    assert skeleton.lone_sides() == ("left_eye", "Left Eye", "right_eye")
+
+
+def test_keypoints_that_look_sided_and_have_no_partner() -> None:
+    names = ["left_eye", "right_ear", "L5", "upright", "bright", "cleft", "eye_l", "eye_r", "lip", "tail"]
+    skeleton = Skeleton.from_dict({"keypoints": names})
+    assert skeleton.lone_sides() == ("left_eye", "right_ear")
+    assert skeleton.lone_sides(letters=True) == ("L5",)
+    unpaired = dataclasses.replace(skeleton, flip_pairs=())
+    assert unpaired.lone_sides(letters=True) == ("L5", "eye_l", "eye_r")
+
+
+def test_the_torso_in_capitals() -> None:
+    names = ["Head", "LeftHip", "RightHip"]
+    assert Skeleton.from_dict({"keypoints": names}).grouping_order == ("LeftHip", "RightHip", "Head")
 
 
 def test_category_of_another_skeleton() -> None:
@@ -111,9 +247,9 @@ def test_category_of_another_skeleton() -> None:
     assert (hand.name, hand.limbs, hand.sigmas) == ("hand", (("wrist", "tip"),), (0.1, 0.2))
 
 
-@pytest.mark.parametrize("limb", [[0, 1], [1, 3], [1]])
-def test_category_with_limbs_outside(limb: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"file\.json: .*1-based index pairs up to 2"):
+@pytest.mark.parametrize("limb", [[0, 1], [1, 3], [1], ["a", "c"], [1, 1.5], 1, "ab", [1, None], {"a": "b"}])
+def test_category_with_limbs_outside(limb: Any) -> None:
+    with pytest.raises(ValueError, match=r"file\.json: .*1-based ind"):
         Skeleton.from_category({"keypoints": ["a", "b"], "skeleton": [limb]}, source="file.json")
 
 
@@ -138,6 +274,7 @@ def test_category_without_names(keypoints: Any) -> None:
         ({"flip_pairs": (("left_eye", "right_eye"), ("left_eye", "right_ear"))}, "two flip pairs"),
         ({"sigmas": (0.1,) * 16}, "expected 17 positive sigmas"),
         ({"sigmas": (0.1,) * 16 + (0.0,)}, "expected 17 positive sigmas"),
+        ({"sigmas": (0.1,) * 16 + (float("nan"),)}, "expected 17 positive sigmas"),
         ({"grouping_order": COCO.keypoints[1:]}, "must name every keypoint once"),
     ],
 )

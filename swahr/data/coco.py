@@ -1,20 +1,31 @@
 """COCO, CrowdPose and other data sets in COCO's keypoint format."""
 
-import math
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 from jaxtyping import Bool, UInt8
 
 from swahr.data.coco_file import CocoAnnotation, CocoImage, read_coco_file
 from swahr.data.plausibility import Findings, examine
+from swahr.data.regions import region_mask
 from swahr.geometry import POINT_FROM_INDEX
 from swahr.images import read_image
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage
+
+_OTHER_SPELLINGS: tuple[Callable[[str], str], ...] = (
+    lambda name: name.replace("\\", "/"),
+    unquote,
+    lambda name: re.split("[?#]", name)[0].rsplit("/", 1)[-1] if "://" in name else name,
+    lambda name: unicodedata.normalize("NFC", name),
+    lambda name: unicodedata.normalize("NFD", name),
+)
 
 
 class CocoSource:
@@ -26,7 +37,9 @@ class CocoSource:
 
     Args:
         annotations: COCO-format file, ``.json`` or ``.json.gz``.
-        images: the folder to which ``file_name`` entries, which may contain subfolders, are relative.
+        images: the folder to which ``file_name`` entries, which may contain subfolders, are relative. If
+            there is no such file, other spellings of the name are tried: slashes for backslashes, "%20" and
+            the like decoded, the last part of a URL, composed and decomposed accents.
         skeleton: the expected keypoints; None for those of the file's category.
         image_ids: the images to use, in this order; None for all, in the file's order.
         min_people: minimum number of annotations per image, labelled or not, crowd regions included; 1
@@ -39,8 +52,8 @@ class CocoSource:
 
     Raises:
         FileNotFoundError: the annotation file does not exist.
-        ValueError: the file is malformed, has another skeleton, or no image is selected; or annotations are
-            so implausible that training or metrics would be wrong, and ``insist`` is False.
+        ValueError: the file is malformed, has another skeleton, no image is selected, or one twice; or
+            annotations are so implausible that training or metrics would be wrong, and ``insist`` is False.
     """
 
     unbounded = False
@@ -62,6 +75,7 @@ class CocoSource:
         file = read_coco_file(self._path, skeleton)
         self.skeleton = file.skeleton
         self._category = file.category
+        self._paths: dict[int, str] = {}  # by index, of images whose file was looked up
         chosen = _choose(self._path, file.images, image_ids)
         self._images = [image for image in chosen if len(image.annotations) >= min_people][:limit]
         if not self._images:
@@ -81,7 +95,7 @@ class CocoSource:
 
         Raises:
             FileNotFoundError: the image file does not exist.
-            ValueError: the file is damaged, its size is not as annotated, or a segmentation is malformed.
+            ValueError: the file is damaged, or its size is not as annotated.
         """
         image = self._images[index]
         people = _labelled_people(image, self.skeleton.num_keypoints)
@@ -104,7 +118,11 @@ class CocoSource:
 
     def describe(self, index: int) -> str:
         """The path of image ``index``."""
-        return str(self._folder / self._images[index].entry["file_name"])
+        if index not in self._paths:
+            names = _spellings(self._images[index].entry["file_name"])
+            paths = [self._folder / name for name in names]
+            self._paths[index] = str(next(filter(_exists, paths), paths[0]))
+        return self._paths[index]
 
     def _read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Read the pixels in the orientation in which they were annotated.
@@ -112,15 +130,21 @@ class CocoSource:
         Only some annotation tools apply the EXIF orientation, so we choose by the annotated size, and apply
         it if both sizes match.
         """
-        path, size = self.describe(index), self._images[index].size
+        image_id, path, size = self._images[index].image_id, self.describe(index), self._images[index].size
+        if not _exists(Path(path)):
+            names = _spellings(self._images[index].entry["file_name"])
+            raise FileNotFoundError(
+                f"{path}: expected an image file for image {image_id} of {self._path}, but "
+                f"{self._folder} has none of {names}; check the images folder and the file name"
+            )
         image = read_image(path)
         if image.shape[:2] == size:
             return image
         stored = read_image(path, apply_orientation=False)
         if stored.shape[:2] != size:
             raise ValueError(
-                f"{path}: expected the size (h, w) = {size} that {self._path} has for image "
-                f"{self._images[index].image_id}, got {image.shape[:2]}; use the original image, or correct "
+                f"{path}: expected the size (h, w) = {size} that {self._path} has for image {image_id}, "
+                f"got {image.shape[:2]}; use the original image, or correct "
                 "the file's height and width"
             )
         return stored
@@ -129,13 +153,7 @@ class CocoSource:
         valid = np.ones(image.size, dtype=bool)
         for person in image.annotations:
             if not person.is_labelled:
-                try:
-                    valid &= ~region_mask(person.segmentation, person.entry["bbox"], image.size)
-                except (ValueError, TypeError, KeyError, RuntimeError) as error:
-                    raise ValueError(
-                        f"{self._path}: annotation {person.entry['id']!r} has a segmentation that cannot be "
-                        f"drawn ({error}); correct or remove it"
-                    ) from error
+                valid &= ~region_mask(person.segmentation, person.entry["bbox"], image.size)
         return valid
 
 
@@ -148,6 +166,21 @@ def _refusal(path: Path, findings: Findings) -> str:
     )
 
 
+def _spellings(name: str) -> list[str]:
+    """``name``, and how the file may be called instead, in the order in which they are tried."""
+    names = [name]
+    for spell in _OTHER_SPELLINGS:
+        names += [spell(known) for known in names]
+    return list(dict.fromkeys(names))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # e.g. a name that is too long
+        return False
+
+
 def _choose(path: Path, images: Sequence[CocoImage], image_ids: Sequence[int] | None) -> Sequence[CocoImage]:
     if image_ids is None:
         return images
@@ -156,6 +189,10 @@ def _choose(path: Path, images: Sequence[CocoImage], image_ids: Sequence[int] | 
         raise ValueError(
             f"{path}: image_ids contains {unknown[:5]}, which are not among its {len(by_id)} images; correct "
             "them"
+        )
+    if repeated := [image_id for image_id, count in Counter(image_ids).items() if count > 1]:
+        raise ValueError(
+            f"{path}: expected every id in image_ids once, but {repeated[:5]} are repeated; correct it"
         )
     return [by_id[image_id] for image_id in image_ids]
 
@@ -179,30 +216,3 @@ def _ground_truth_entry(person: CocoAnnotation) -> dict[str, Any]:
         "keypoints": person.keypoints.ravel().tolist(),
         "area": person.area,
     }
-
-
-def region_mask(
-    segmentation: Any, box: Sequence[int | float], size: tuple[int, int]
-) -> Bool[np.ndarray, "H W"]:
-    """The pixels of an annotated region in an image of ``size`` (h, w). Frame: image.
-
-    ``segmentation`` has COCO polygons or run lengths, compressed or not. If it is empty, ``box`` (x, y,
-    width, height) is used. Raises ValueError if run lengths are for another size.
-    """
-    if runs := _run_lengths(segmentation, size):
-        return np.asarray(coco_mask.decode(coco_mask.merge(runs)), dtype=bool)
-    x, y, width, height = box
-    left, top = max(0, math.floor(x)), max(0, math.floor(y))
-    region = np.zeros(size, dtype=bool)
-    region[top : max(0, math.ceil(y + height)), left : max(0, math.ceil(x + width))] = True
-    return region
-
-
-def _run_lengths(segmentation: Any, size: tuple[int, int]) -> list[Any]:
-    if isinstance(segmentation, dict):
-        if tuple(segmentation["size"]) != size:
-            raise ValueError(f"expected run lengths for size (h, w) = {size}, got {segmentation['size']}")
-        compressed = not isinstance(segmentation["counts"], list)
-        return [segmentation if compressed else coco_mask.frPyObjects(segmentation, *size)]
-    polygons = [polygon for polygon in segmentation or () if len(polygon) >= 6]
-    return list(coco_mask.frPyObjects(polygons, *size)) if polygons else []

@@ -50,7 +50,11 @@ class PoseDataModule(LightningDataModule):
         super().__init__()
         if train.skeleton != val.skeleton:
             ours, theirs = train.skeleton.to_dict(), val.skeleton.to_dict()
-            differing = {name: (ours[name], theirs[name]) for name in ours if ours[name] != theirs[name]}
+            differing = "; ".join(
+                f"{name}: training has {ours[name]}, validation {theirs[name]}"
+                for name in ours
+                if ours[name] != theirs[name]
+            )
             raise ValueError(
                 f"expected the same skeleton in training and validation, but they differ in {differing}; "
                 "both need the same `categories`, or set data.skeleton"

@@ -1,6 +1,5 @@
 """Plausibility of annotations: faults that have the right types, and make metrics or training wrong."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,6 @@ from swahr.data.coco_file import CocoAnnotation, CocoImage
 from swahr.skeleton import Skeleton
 
 _EXAMPLES = 3
-_LEFT, _RIGHT = frozenset({"left", "l"}), frozenset({"right", "r"})
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def examine(images: Sequence[CocoImage], skeleton: Skeleton, *, source: str) -> 
                 (index, f"people {fault.what} (annotation {shown[index]})")
                 for index in sorted(shown)[:_EXAMPLES]
             ]
-    unpaired = _unpaired_names(skeleton)
+    unpaired = [*skeleton.lone_sides(), *skeleton.lone_sides(letters=True)]
     for is_error, text in _general_faults(people, phantoms, skeleton, unpaired):
         texts[is_error].append(text)
     counts = {
@@ -278,9 +275,8 @@ def _general_faults(
             f"{_listed(phantoms)}): evaluation looks for them; set num_keypoints to 0",
         )
     if unpaired:
-        sides = frozenset.union(*map(_sides, unpaired))
         yield (
-            not skeleton.flip_pairs and bool(sides & _LEFT) and bool(sides & _RIGHT),
+            not skeleton.flip_pairs and len(skeleton.lone_sides()) > 1,
             f"the keypoints {', '.join(unpaired)} look like one of two sides, but have no partner: a mirror "
             "image would keep their names; name them left_… and right_…, or list flip_pairs",
         )
@@ -301,16 +297,6 @@ def _counts(people: _People) -> dict[str, Any]:
         "num_keypoints_differ": int(differ.sum()),
         "turned_images": len(set(people.images[people.turned].tolist())),
     }
-
-
-def _sides(name: str) -> frozenset[str]:
-    """The words of a keypoint's name, ``L_Eye`` or ``leftEye``, that are a side."""
-    return frozenset(word.lower() for word in _WORD.findall(name)) & (_LEFT | _RIGHT)
-
-
-def _unpaired_names(skeleton: Skeleton) -> list[str]:
-    paired = {name for pair in skeleton.flip_pairs for name in pair}
-    return [name for name in skeleton.keypoints if _sides(name) and name not in paired]
 
 
 def _listed(ids: Sequence[Any]) -> str:

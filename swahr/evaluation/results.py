@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from swahr import coco_json
-from swahr.files import read_json, write_json
+from swahr.files import integer, read_json, write_json
 from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, VISIBLE, Poses
 
@@ -70,7 +70,7 @@ def write_results(path: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
 
 
 def read_results(path: str | Path) -> list[dict[str, Any]]:
-    """The entries of a COCO-format results file, ``.json`` or ``.json.gz``.
+    """The entries of a COCO-format results file (see `read_json`), with integer ids.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -83,17 +83,16 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
             f"{path}: expected a JSON list of results, got {type(results).__name__}; use a file of "
             "predictions, not of annotations"
         )
-    for position, result in enumerate(results):
-        _check_result(result, f"{path}: result {position}")
-    return results
+    return [_checked(result, f"{path}: result {position}") for position, result in enumerate(results)]
 
 
-def _check_result(result: object, where: str) -> None:
+def _checked(result: object, where: str) -> dict[str, Any]:
+    """A result with integer ids."""
     if not isinstance(result, dict):
         raise TypeError(f"{where}: expected an object with {', '.join(_KEYS)}, got {type(result).__name__}")
     coco_json.require_keys(result, _KEYS, where)
-    coco_json.require_integers(result, ("image_id",), where)
     keypoints = coco_json.finite_numbers(result["keypoints"], f"{where}: 'keypoints'")
     if len(keypoints) % 3:
         raise ValueError(f"{where}: 'keypoints': expected x, y, score triples, got {len(keypoints)} numbers")
     coco_json.finite_numbers([result["score"]], f"{where}: 'score'")
+    return {**result, **{key: integer(result[key], f"{where}: '{key}'") for key in _KEYS[:2]}}

@@ -5,16 +5,14 @@ computed from foreshortening, with bone lengths proportional to the person's sta
 how limbs bend: knees and forearms point to the front.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64
 
-from swahr.coco_json import read_dataset
+from swahr.data.coco_file import CocoImage, read_coco_file
 from swahr.geometry import POINT_FROM_INDEX, fit_rectangle
 from swahr.synthetic.body import (
     BONES,
@@ -75,21 +73,17 @@ class LayoutCrowd:
     """
 
     def __init__(self, layouts: str | Path, people: tuple[int, int]) -> None:
-        content = read_dataset(layouts)
-        names = _keypoint_names(content, layouts)
-        persons: dict[int, list[_Points]] = defaultdict(list)
-        for annotation in content["annotations"]:
-            person = _labelled_points(annotation, names)
-            if not annotation.get("iscrowd") and _can_lift(person):
-                persons[annotation["image_id"]].append(person)
+        file = read_coco_file(Path(layouts), None)
+        names = file.skeleton.keypoints
+        if unknown := [name for name in names if name not in INDEX]:
+            raise ValueError(f"{layouts}: expected keypoints among {list(INDEX)}, got {unknown}; rename them")
+        usable = [(image.size, _usable_people(image, names)) for image in file.images]
         self._images = [
-            ((int(image["height"]), int(image["width"])), persons[image["id"]])
-            for image in content["images"]
-            if max(people[0], 1) <= len(persons[image["id"]]) <= people[1]
+            (size, persons) for size, persons in usable if max(people[0], 1) <= len(persons) <= people[1]
         ]
         if not self._images:
             raise ValueError(
-                f"{layouts}: none of its {len(content['images'])} images has {people[0]} to {people[1]} "
+                f"{layouts}: none of its {len(file.images)} images has {people[0]} to {people[1]} "
                 f"people with enough keypoints; widen the range 'people'"
             )
 
@@ -106,19 +100,14 @@ class LayoutCrowd:
         return Bodies(points[order], heads[order], stature, girth, np.ones(len(order)))
 
 
-def _keypoint_names(content: dict[str, Any], path: str | Path) -> list[str]:
-    names = next((c["keypoints"] for c in content["categories"] if c.get("keypoints")), None)
-    if names is None:
-        raise ValueError(f"{path}: expected a category with 'keypoints' names, found none; add them")
-    if unknown := [name for name in names if name not in INDEX]:
-        raise ValueError(f"{path}: expected keypoints among {list(INDEX)}, got {unknown}; rename them")
-    return list(names)
-
-
-def _labelled_points(annotation: dict[str, Any], names: list[str]) -> _Points:
-    triples = np.asarray(annotation.get("keypoints", ()), dtype=np.float64).reshape(-1, 3)
-    points = POINT_FROM_INDEX.apply(triples[:, :2])
-    return {name: point for name, point, (_, _, v) in zip(names, points, triples, strict=False) if v > 0}
+def _usable_people(image: CocoImage, names: Sequence[str]) -> list[_Points]:
+    """The keypoints by name of each person from which a body can be built."""
+    people = []
+    for annotation in filter(lambda person: person.is_labelled, image.annotations):
+        points = POINT_FROM_INDEX.apply(annotation.keypoints[:, :2])
+        seen = zip(names, points, annotation.keypoints[:, 2], strict=True)
+        people.append({name: point for name, point, visibility in seen if visibility > 0})
+    return [*filter(_can_lift, people)]
 
 
 def _can_lift(known: Mapping[str, _Vector]) -> bool:

@@ -47,23 +47,75 @@ BAD = {
     "no annotations": (_change("annotations", REMOVED), r"\['annotations'\] are missing; add"),
     "no categories": (_change("categories", REMOVED), r"\['categories'\] are missing; add"),
     "image without size": (_change("images.1.height", REMOVED), r"image 3: .*\['height'\] are missing; add"),
-    "image without id": (_change("images.1.id", REMOVED), r"image None: .*\['id'\] are missing"),
+    "image without id": (_change("images.1.id", REMOVED), r"image at position 1: .*\['id'\] are missing"),
     "repeated image": (_change("images.1.id", 7), r"every image id once, but \[7\] .*; renumber"),
     "repeated annotation": (_change("annotations.1.id", 1), r"every annotation id once, but \[1\]"),
-    "no keypoints": (
-        _change("annotations.0.keypoints", REMOVED),
-        r"annotation 1: .*\['keypoints'\] are missing",
-    ),
-    "no bbox": (_change("annotations.2.bbox", REMOVED), r"annotation 4: .*\['bbox'\] are missing"),
-    "image id in quotes": (
-        _change("images.0.id", "7"),
-        r"image '7': expected integers, got \{'id': '7'\}; write",
-    ),
     "fractional height": (
         _change("images.1.height", 50.5),
-        r"image 3: expected integers, got \{'height': 50.5\}",
+        r"image 3: 'height': expected an integer, got 50.5; correct it",
     ),
-    "image_id in quotes": (_change("annotations.0.image_id", "7"), r"annotation 1: expected integers"),
+    "no category": (_change("annotations.1.category_id", REMOVED), r"annotation 2: .*\['category_id'\]"),
+    "unknown category": (
+        _change("annotations.1.category_id", 2),
+        r"annotation 2: .*categories, \[1\], got category_id 2; add the category or drop",
+    ),
+    "category of another kind": (
+        _change("annotations.1.category_id", "person"),
+        r"annotation 2: 'category_id'",
+    ),
+    "repeated image in quotes": (_change("images.1.id", "7"), r"every image id once, but \[7\]"),
+    "id that is not exact": (_change("images.0.id", 1e17), r"image 1e\+17: 'id': expected an integer"),
+    "id of too many digits": (_change("images.0.id", 10**19), r"image 10000000000000000000: 'id': expected"),
+    "flag as an id": (_change("annotations.0.id", True), r"annotation True: 'id': expected an integer"),
+    "no file name": (_change("images.2.file_name", ""), r"image 5: expected the name .*, got ''; correct"),
+    "file name of an object": (_change("images.2.file_name", {}), r"image 5: expected the name .*, got \{\}"),
+    "file name of half a letter": (_change("images.2.file_name", "a\ud800"), r"image 5: expected the name"),
+    "empty image": (_change("images.0.width", 0), r"image 7: .*from 1 to .* got \(80, 0\); correct"),
+    "huge side": (_change("images.0.width", 2**20 + 1), r"image 7: expected a height and width"),
+    "huge image": (
+        lambda content: content["images"][0].update(width=2**16, height=2**14 + 1),
+        r"image 7: .*at most 1073741824 pixels, got \(16385, 65536\)",
+    ),
+    "crowd flag": (_change("annotations.0.iscrowd", 2), r"annotation 1: .*'iscrowd' 0 or 1 .* got"),
+    "crowd flag in words": (
+        _change("annotations.0.iscrowd", "no"),
+        r"annotation 1: 'iscrowd': expected an int",
+    ),
+    "negative count": (_change("annotations.0.num_keypoints", -1), r"annotation 1: .*'num_keypoints' from 0"),
+    "negative area": (_change("annotations.0.area", -1), r"annotation 1: expected an 'area' from 0, got -1"),
+    "negative box": (
+        _change("annotations.0.bbox.2", -1),
+        r"annotation 1: .*sides from 0, got \[10, 20, -1, 40",
+    ),
+    "huge box": (_change("annotations.0.bbox.2", 1e300), r"annotation 1: 'bbox': expected a list of finite"),
+    "keypoints as text": (
+        _change("annotations.0.keypoints", "1 2 2"),
+        r"annotation 1: expected a list of numbers as 'keypoints', got '1 2 2'",
+    ),
+    "labelled at null": (
+        _change("annotations.0.keypoints.0", None),
+        r"annotation 1: 'keypoints': expected a list of finite numbers",
+    ),
+    "null images": (_change("images", None), r"expected a list of objects as 'images', got None"),
+    "mapped annotations": (
+        _change("annotations", {"1": {}}),
+        r"expected a list of objects as 'annotations', got \{'1': \{\}\}",
+    ),
+    "category name alone": (_change("categories.0", "person"), r"an object as categories\[0\], got 'person'"),
+    "null annotation": (_change("annotations.1", None), r"expected an object as annotations\[1\], got None"),
+    "names in one text": (
+        _change("categories.0.keypoints", "head"),
+        r"a list 'keypoints' of names, got 'head'",
+    ),
+    "null name": (_change("categories.0.keypoints.1", None), r"expected a list 'keypoints' of names"),
+    "bad sigmas": (
+        _change("categories.0.sigmas", [0.1, None, 0.1]),
+        r"a list 'sigmas' of numbers from 0 to 1, got \[0.1,",
+    ),
+    "no category id": (
+        _change("categories.0.id", REMOVED),
+        r"category at position 0: .*\['id'\] are missing",
+    ),
     "bad area": (_change("annotations.0.area", "large"), r"annotation 1: 'area': expected a list of finite"),
     "bad bbox": (
         _change("annotations.0.bbox", [1, 2, 3]),
@@ -75,13 +127,12 @@ BAD = {
     ),
     "bad visibility": (
         _change("annotations.0.keypoints", [1, 2, 3] * 3),
-        r"annotation 1: .*visibilities 0, 1 or 2, got \[3.0, 3.0, 3.0\]; correct",
+        r"annotation 1: .*visibilities 0, 1 or 2, got 3; correct",
     ),
     "not finite": (
         _change("annotations.0.keypoints.0", float("nan")),
         r"annotation 1: 'keypoints': expected a list of finite numbers",
     ),
-    "no number": (_change("annotations.0.bbox", None), r"annotation 1: 'bbox': .*finite numbers, got None"),
     "unknown image": (
         _change("annotations.2.image_id", 99),
         r"annotation 4: .*3 images, got image_id 99; add the image or drop",

@@ -1,5 +1,6 @@
 """The loaders: reproducible whatever the workers, exact on resuming, clear about damaged files."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -77,6 +78,16 @@ def test_sources_of_different_skeletons(numbered_source: Any) -> None:
 
     with pytest.raises(ValueError, match=r"same skeleton in training and validation.*set data.skeleton"):
         PoseDataModule(numbered_source(3), CocoPeople(3), RandomAffine(16), 1, 1, 0, 0)
+
+
+def test_sources_whose_limbs_differ(numbered_source: Any) -> None:
+    class OtherLimbs(numbered_source):  # type: ignore[misc] # the base is a fixture
+        skeleton = dataclasses.replace(numbered_source.skeleton, limbs=(("head", "left_hand"),))
+
+    with pytest.raises(
+        ValueError, match=r"they differ in limbs: training has \(\), validation \(\('head', 'left"
+    ):
+        PoseDataModule(numbered_source(3), OtherLimbs(3), RandomAffine(16), 1, 1, 0, 0)
 
 
 def test_damaged_image_in_a_worker_is_named(

@@ -81,8 +81,21 @@ GOOD = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 0.5], "score": 0.5}
         (
             json.dumps([GOOD | {"image_id": "7.jpg"}]),
             ValueError,
-            "expected integers, got .*'7.jpg'",
+            "result 0: 'image_id': expected an integer, got '7.jpg'",
         ),
+        (
+            json.dumps([GOOD, GOOD | {"image_id": None}]),
+            ValueError,
+            "result 1: 'image_id': expected an integer",
+        ),
+        (json.dumps([GOOD, GOOD | {"category_id": "x"}]), ValueError, "result 1: 'category_id': expected an"),
+        (
+            json.dumps([GOOD, GOOD | {"score": float("nan")}]),
+            ValueError,
+            "result 1: 'score': .*finite numbers",
+        ),
+        (json.dumps([GOOD, GOOD | {"keypoints": None}]), ValueError, "result 1: 'keypoints': .*got None"),
+        (json.dumps([GOOD, None]), TypeError, "result 1: expected an object .*, got NoneType"),
     ],
 )
 def test_malformed_files_are_named_with_what_is_wrong(
@@ -93,6 +106,20 @@ def test_malformed_files_are_named_with_what_is_wrong(
     with pytest.raises(error, match=message) as caught:
         read_results(path)
     assert "mine.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("spell", [str, float])
+def test_ids_are_integers_however_they_are_written(tmp_path: Path, spell: type):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([GOOD | {"image_id": spell(1), "category_id": spell(1), "bbox": None}]))
+    assert read_results(path) == [GOOD | {"bbox": None}]
+
+
+def test_ids_above_double_precision_stay_exact(tmp_path: Path):
+    path = tmp_path / "mine.json"
+    ids = [2**53, 2**53 + 1, str(2**53 + 2)]
+    path.write_text(json.dumps([GOOD | {"image_id": image_id} for image_id in ids]))
+    assert [result["image_id"] for result in read_results(path)] == [2**53, 2**53 + 1, 2**53 + 2]
 
 
 def test_no_file(tmp_path: Path):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SWAHR = ROOT / "swahr"
 
 EVENING = (  # what one reads to understand the method
-    "skeleton.py", "structures.py", "geometry.py", "map_kinds.py",
+    "keypoint_names.py", "skeleton.py", "structures.py", "geometry.py", "map_kinds.py",
     "targets", "model", "loss", "aggregate", "grouping", "decode", "training",
 )  # fmt: skip
 MARK = "Published compatibility: "
