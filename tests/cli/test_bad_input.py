@@ -122,7 +122,7 @@ def test_metrics_are_not_computed_without_some_images(swahr, checkpoint, coco_da
         ("device=0", "device=0: expected cpu"),
     ],
 )
-def test_values_of_a_wrong_type(swahr, checkpoint, coco_dataset, tmp_path, setting, expected):
+def test_values_of_a_wrong_type(swahr, checkpoint, coco_dataset, tmp_path, untyped, setting, expected):
     if setting == "device=0" and torch.cuda.is_available():
         pytest.skip("needs a machine without GPU")
     command = ["predict", f"checkpoint={checkpoint}", coco_dataset / "images", f"output={tmp_path}/p"]

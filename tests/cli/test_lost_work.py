@@ -13,8 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
+from swahr.cli.evaluate import read_all
 from swahr.decode import Decoder
+from swahr.skeleton import COCO
+from swahr.structures import Poses
 from swahr.synthetic import SyntheticSource
+from swahr.training import callbacks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -267,3 +271,39 @@ def test_help_lists_the_groups_of_the_command(swahr):
     assert groups("evaluate") == groups("predict") | {"data", "evaluation"}
     assert groups("render") == {"data"}
     assert {"experiment", "loss", "trainer"} <= groups("train")
+
+
+class Fragile:
+    """A source whose second image ends the worker, and whose fourth cannot be read."""
+
+    def __init__(self):
+        self.source = SyntheticSource(size=6, seed=0, image_size=(64, 64))
+        self.process = os.getpid()
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        if index == 1 and os.getpid() != self.process:
+            os._exit(1)
+        if index == 3:
+            raise ValueError("cannot read")
+        return self.source[index]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_image_is_read_in_order_whatever_a_worker_does(workers, untyped):
+    source = Fragile()
+    read = list(read_all(source, batch_size=2, workers=workers))
+    ids = [None if isinstance(image, ValueError) else image.image_id for image in read]
+    assert ids == [source.source[i].image_id if i != 3 else None for i in range(6)]
+
+
+def test_captions_have_the_name_of_the_file_only(monkeypatch, untyped):
+    source = SyntheticSource(size=1, seed=0, image_size=(64, 64))
+    image = source[0]
+    poses = Poses(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros((0, 17), bool), COCO)
+    monkeypatch.setattr(SyntheticSource, "describe", lambda *_: "a/long/path/street.jpg")
+    monkeypatch.setattr(callbacks, "contact_sheet", lambda images, titles: titles)
+    (caption,) = callbacks.prediction_page(source, [0], {image.image_id: poses})
+    assert caption.startswith("street.jpg: 0 drawn of 0 found, ")
