@@ -28,6 +28,11 @@ def words_of(name: str) -> list[str]:
     return [part for parts in split for part in parts if part]
 
 
+def sides_of(name: str) -> set[str]:
+    """``left`` or ``right``, or both, if a keypoint's name contains them or their letters."""
+    return set(_sided_words(name)) & MIRROR.keys()
+
+
 def _sided_words(name: str) -> tuple[str, ...]:
     return tuple(LETTERS.get(word, word) for word in words_of(name))
 

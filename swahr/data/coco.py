@@ -107,11 +107,10 @@ class CocoSource:
         Missing ``num_keypoints`` are counted and missing areas are 0.53 times the box. Segmentations are left
         out, because no keypoint protocol reads them.
         """
-        images = {image.image_id: image for image in self._images}.values()  # each once
-        people = [person for image in images for person in image.annotations]
+        people = [person for image in self._images for person in image.annotations]
         return {
             "info": {"description": self._path.name},
-            "images": [dict(image.entry) for image in images],
+            "images": [dict(image.entry) for image in self._images],
             "annotations": [_ground_truth_entry(person) for person in people],
             "categories": [dict(self._category)],
         }

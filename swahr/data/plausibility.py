@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int
 
 from swahr.coco_json import AREA_OF_BOX
 from swahr.data.coco_file import CocoAnnotation, CocoImage
+from swahr.keypoint_names import sides_of
 from swahr.skeleton import Skeleton
 
 _EXAMPLES = 3
@@ -21,8 +22,7 @@ class Findings:
 
     Attributes:
         source: the file's name.
-        counts: plain values: images, people, those that are ignored by reason, and what was counted of each
-            kind of fault, also where it is within the usual.
+        counts: plain values: images, people, ignored people by reason, how often each fault occurs.
         errors: faults that make metrics or training wrong, each with three examples and the remedy.
         warnings: faults that probably do.
         suspicious: (index, reason) of images with examples of them.
@@ -45,8 +45,7 @@ class Findings:
         return (
             f"{self.source}: {counts['images']} images, {counts['people']} people with keypoints "
             f"({counts['evaluated']} count in evaluation), ignored: {', '.join(ignored) or 'nobody'}; "
-            f"{counts['areas_from_boxes']} areas are {AREA_OF_BOX} of the box; "
-            f"{counts['flip_pairs']} flip pairs"
+            f"{counts['areas_from_boxes']} areas from boxes; {counts['flip_pairs']} flip pairs"
         )
 
 
@@ -100,20 +99,14 @@ class _Fault(NamedTuple):
 
 
 def examine(images: Sequence[CocoImage], skeleton: Skeleton, *, source: str) -> Findings:
-    """Look for implausible annotations.
+    """Look for implausible annotations, by thresholds that COCO, CrowdPose and OCHuman pass.
 
-    The thresholds are such that COCO, CrowdPose and OCHuman pass.
-
-    Args:
-        images: the images that are used.
-        skeleton: their keypoints.
-        source: the file's name, for messages.
+    ``source`` is the file's name, for messages.
     """
     people, ignored, phantoms = _divided(images)
-    faults = list(_faults(people)) if people.ids else []
     texts: dict[bool, list[str]] = {True: [], False: []}
     suspicious: list[tuple[int, str]] = []
-    for fault in faults:
+    for fault in _faults(people) if people.ids else ():
         if fault.mask.mean() > fault.share:
             who: list[int] = np.flatnonzero(fault.mask).tolist()
             texts[fault.is_error].append(
@@ -121,10 +114,8 @@ def examine(images: Sequence[CocoImage], skeleton: Skeleton, *, source: str) -> 
                 f"(annotations {_listed([people.ids[i] for i in who])}): {fault.remedy}"
             )
             shown = {int(people.images[i]): people.ids[i] for i in reversed(who)}
-            suspicious += [
-                (index, f"people {fault.what} (annotation {shown[index]})")
-                for index in sorted(shown)[:_EXAMPLES]
-            ]
+            few = sorted(shown)[:_EXAMPLES]
+            suspicious += [(i, f"people {fault.what} (annotation {shown[i]})") for i in few]
     unpaired = [*skeleton.lone_sides(), *skeleton.lone_sides(letters=True)]
     for is_error, text in _general_faults(people, phantoms, skeleton, unpaired):
         texts[is_error].append(text)
@@ -156,8 +147,7 @@ def _divided(images: Sequence[CocoImage]) -> tuple[_People, dict[str, list[Any]]
                 if person.entry.get("num_keypoints"):
                     phantoms.append(person.entry["id"])
     people = [person for _, person in labelled]
-    shape = (len(people), *(people[0].keypoints.shape if people else (1, 3)))
-    keypoints = np.array([person.keypoints for person in people], dtype=np.float64).reshape(shape)
+    keypoints = np.array([person.keypoints for person in people] or np.zeros((0, 1, 3)), dtype=np.float64)
     boxes = [person.entry.get("bbox") or [np.nan] * 4 for person in people]
     counts = [person.entry.get("num_keypoints") for person in people]
     found = _People(
@@ -190,12 +180,11 @@ def _faults(people: _People) -> Iterator[_Fault]:
 
 def _faults_of_points(people: _People) -> Iterator[_Fault]:
     points, labelled, outside, sizes = people.points, people.labelled, people.outside, people.sizes
-    everybody = np.ones(len(points), dtype=bool)
     # Fractions or percentages of the image's size; the latter need many people to be sure of.
     highest = points[labelled].max()
     if highest <= 1 or (highest <= 100 and len(points) >= 20 and sizes.min() > 200):
         yield _Fault(
-            everybody,
+            np.ones(len(points), dtype=bool),
             f"lie within the first {1 if highest <= 1 else 100} pixels of their image",
             "the keypoints look like fractions or percentages of its size; write pixels",
         )
@@ -224,14 +213,12 @@ def _faults_of_points(people: _People) -> Iterator[_Fault]:
 
 
 def _faults_of_areas(people: _People) -> Iterator[_Fault]:
-    remedy = (
-        "OKS is relative to the area, so that nothing is near enough to these people; write square pixels, "
-        f"or remove 'area', which then is {AREA_OF_BOX} times the box"
-    )
+    remedy = "OKS is relative to the area and falls to 0; write square pixels, or remove 'area': it then is "
+    remedy += f"{AREA_OF_BOX} times the box"
     tiny = (people.areas < people.extent**2 / 1000) & (people.outside < 0.5).all(axis=1)
     tiny |= people.areas <= 1
     yield _Fault(tiny, "have an area too small for their keypoints", remedy)
-    remedy = "OKS is relative to the area, so that everything is near enough to these people; correct it"
+    remedy = "OKS is relative to the area and rises to 1; write square pixels"
     huge = people.areas > 2 * people.sizes.prod(axis=1)
     yield _Fault(huge, "have an area larger than twice their image", remedy)
 
@@ -251,8 +238,8 @@ def _faults_of_boxes(people: _People) -> Iterator[_Fault]:
 
 
 def _at_origin(people: _People) -> Bool[np.ndarray, "p k"]:
-    same = (people.points == 0).all(axis=-1) | (people.points == -1).all(axis=-1)
-    return np.asarray(same & people.labelled)
+    zero, minus_one = ((people.points == value).all(axis=-1) for value in (0, -1))
+    return np.asarray((zero | minus_one) & people.labelled)
 
 
 def _leaves_box(people: _People) -> Bool[np.ndarray, " p"]:
@@ -269,14 +256,11 @@ def _general_faults(
     if not people.ids:
         yield True, "nobody in these images has labelled keypoints: AP would be -1; choose other images"
     if phantoms:
-        yield (
-            False,
-            f"{len(phantoms)} people have num_keypoints above 0 but no labelled keypoint (annotations "
-            f"{_listed(phantoms)}): evaluation looks for them; set num_keypoints to 0",
-        )
+        text = f"{len(phantoms)} people have num_keypoints above 0 but no labelled keypoint (annotations "
+        yield False, f"{text}{_listed(phantoms)}): evaluation looks for them; set num_keypoints to 0"
     if unpaired:
         yield (
-            not skeleton.flip_pairs and len(skeleton.lone_sides()) > 1,
+            not skeleton.flip_pairs and {"left", "right"} <= set().union(*map(sides_of, unpaired)),
             f"the keypoints {', '.join(unpaired)} look like one of two sides, but have no partner: a mirror "
             "image would keep their names; name them left_… and right_…, or list flip_pairs",
         )

@@ -138,7 +138,7 @@ def test_an_evaluation_is_refused_before_it_starts(swahr, checkpoint, data, coco
     error = swahr(*command, "data.insist=true", f"output={tmp_path}/e").error
     assert "no person that counts" in error
     assert "AP would be -1" in error
-    assert not (tmp_path / "e").exists()
+    assert not (tmp_path / "e/results.json").exists()
 
 
 def test_results_of_an_evaluation_carry_the_annotations_category(

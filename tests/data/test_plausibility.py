@@ -99,7 +99,7 @@ ERRORS: dict[str, tuple[Change, str]] = {
     "area of another unit": (first(area=10_000_000), "1 of 30 people have an area larger than twice"),
     "box of size 0": (everybody(bbox=[0, 0, 0, 0]), r"30 of 30 people have a box of size 0 .*1, 2, 3, …\)"),
     "box without width": (first(bbox=[10, 10, 0, 50]), r"1 of 30 people have a box of size 0"),
-    "box of negative size": (first(bbox=[10, 10, -5, -50]), r"1 of 30 people have a box of size 0"),
+    "box of negative size": (first(bbox=[10, 10, -5, -50]), r"annotation 1: expected 'bbox' .* sides from 0"),
     "boxes as fractions": (everybody(bbox=[0.1, 0.1, 0.3, 0.5]), "30 of 30 people have a box of size 0"),
     "boxes as corners": (corners_for_boxes, "have a box that leaves the image"),
     "points as fractions": (fractions_of_the_size, "look like fractions or percentages .* write pixels"),
@@ -218,14 +218,6 @@ def test_all_errors_are_listed_at_once(tmp_path: Path) -> None:
         opened(content, tmp_path)
 
 
-def test_an_image_that_is_chosen_twice_is_evaluated_once(tmp_path: Path) -> None:
-    source = opened(sound(), tmp_path, image_ids=[1, 1, 2])
-    assert len(source) == 3  # for training
-    truth = source.ground_truth()
-    assert [image["id"] for image in truth["images"]] == [1, 2]
-    assert len(truth["annotations"]) == 4
-
-
 SOUND = (
     "coco/annotations/person_keypoints_train2017.json", "coco/annotations/person_keypoints_val2017.json",
     "crowdpose/json/crowdpose_44_images.json", "crowdpose/json/crowdpose_two_images.json",
@@ -246,6 +238,6 @@ def test_real_files_say_nothing(shared_data: Path, file: str) -> None:
 def test_a_real_file_is_examined_in_seconds(shared_data: Path) -> None:
     """COCO train has six times as many people."""
     source = CocoSource(shared_data / "layouts/coco_person_keypoints_train2017_10k.json.gz", shared_data)
-    started = time.perf_counter()
+    started = time.process_time()
     assert examine(source._images, source.skeleton, source="10k").counts["people"] == 26450
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 4
