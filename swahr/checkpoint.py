@@ -7,7 +7,6 @@ hold tensors and plain values, and the description may only name classes of pack
 
 import json
 import os
-import pickle
 import tarfile
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,9 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swahr.files import whole_file
+from swahr.files import check_downloaded, whole_file
 from swahr.migration import FORMAT, migrated
-from swahr.model.published import load_published, read_published
 from swahr.skeleton import Skeleton
 from swahr.trusted import check_targets
 
@@ -114,10 +112,30 @@ def describe_run(
 
 
 def save_checkpoint(path: Path, weights: Mapping[str, Tensor], description: str) -> None:
-    """Write a safetensors file; it appears at ``path`` when it is complete."""
+    """Write a safetensors file; it appears at ``path`` when it is complete.
+
+    Raises:
+        OSError: it cannot be written; an earlier file is unchanged.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with whole_file(path) as partial:
+    with unwritable_reported(path), whole_file(path) as partial:
         save_file(tensors, partial, metadata={_METADATA: description})
+
+
+@contextmanager
+def unwritable_reported(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the libraries that write weights become an OSError with the file's name."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise OSError(
+            f"{path}: cannot be written ({_shortened(error)}), and an earlier file there is unchanged; free "
+            "space on the disk, or choose another output=…"
+        ) from error
+
+
+def _shortened(error: Exception) -> str:
+    return textwrap.shorten(str(error), 200, placeholder=" …")
 
 
 def network_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -146,18 +164,27 @@ def load_checkpoint(path: str | os.PathLike[str], *, trust: Iterable[str] = ()) 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """The network's weights and the description."""
+    read = {".safetensors": _read_safetensors, ".onnx": _read_onnx}.get(path.suffix, _read_ckpt)
+    weights, description = read(_existing(path))
+    return weights, _required(path, description)
+
+
+def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such checkpoint; a training run leaves best.safetensors and last.ckpt in its folder"
         )
-    read = {".safetensors": _read_safetensors, ".onnx": _read_onnx}.get(path.suffix, _read_ckpt)
-    weights, description = read(path)
+    check_downloaded(path)
+    return path
+
+
+def _required(path: Path, description: str | None) -> str:
     if description is None:
         raise ValueError(
             f"{path}: expected a checkpoint written by swahr, but it carries no swahr description; "
             "`swahr convert published=…` turns published weights into one"
         )
-    return weights, description
+    return description
 
 
 def _described(
@@ -199,38 +226,34 @@ def add_description(path: Path, description: str) -> None:
     onnx.save(model, path)
 
 
-def start_from(network: nn.Module, path: str | os.PathLike[str], skeleton: Skeleton) -> None:
-    """Load initial weights into a network that is to be trained on data with ``skeleton``.
+def load_weights(path: Path) -> Checkpoint | None:
+    """Read a file for its weights and keypoints only; None if swahr did not write it.
 
-    Args:
-        network: a network of the weights' architecture.
-        path: a checkpoint, or published weights; those of an ImageNet HRNet fill the backbone only.
-        skeleton: the keypoints of the training data.
+    The classes that it names need no trust, and its ``config`` must not be used. Errors are those of
+    `load_checkpoint`.
+    """
+    is_ours = path.suffix in (".ckpt", ".onnx")
+    if path.suffix == ".safetensors" and path.is_file():
+        is_ours = _read_safetensors(_existing(path))[1] is not None
+    if not is_ours:
+        return None
+    return _described(path, *_read(path), trust=None)
+
+
+def read_resumable(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The state of training in a ``.ckpt`` of this format.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, of another architecture, or for other keypoints.
+        ValueError: it is damaged, of another kind or format, or has weights only.
     """
-    path = Path(path)
-    if path.suffix in (".ckpt", ".onnx") or (
-        path.suffix == ".safetensors" and path.is_file() and _read_safetensors(path)[1] is not None
-    ):
-        # Only weights and keypoints are used, so the classes that the file names need no trust.
-        checkpoint = _described(path, *_read(path), trust=None)
-        checkpoint.check_skeleton(skeleton, source="the training data")
-        checkpoint.load_into(network)
-    else:
-        load_published(network, read_published(path), source=str(path))
-
-
-def check_resumable(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError unless training can resume from a ``.ckpt``, which must be of this format."""
     path = Path(path)
     if path.suffix != ".ckpt":
         raise ValueError(
             f"ckpt={path}: expected a training run's .ckpt; to start a new run from it, use weights={path}"
         )
-    _, description = _read(path)
+    content = _load_ckpt(_existing(path))
+    description = _required(path, content.get(_METADATA))
     with _damage_reported(path):
         number = json.loads(description).get("format", 1)
     if number != FORMAT:
@@ -238,6 +261,12 @@ def check_resumable(path: str | os.PathLike[str]) -> None:
             f"{path}: expected a training run of this version of swahr, but an older one wrote it; its "
             f"optimiser state does not fit. Start a new run from its weights: weights={path}"
         )
+    if missing := sorted({"loops", "optimizer_states", "lr_schedulers", "global_step"} - content.keys()):
+        raise ValueError(
+            f"{path}: expected the state of a training run, but {', '.join(missing)} are missing; start "
+            f"a new run from its weights: weights={path}"
+        )
+    return content
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -250,18 +279,30 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    content = _load_ckpt(path)
+    return network_weights(content.get("state_dict", {})), content.get(_METADATA)
+
+
+def _load_ckpt(path: Path) -> dict[str, Any]:
     if tarfile.is_tarfile(path):  # of PyTorch before 0.4, whose reader can run code
         raise ValueError(f"{path}: expected a checkpoint, got a tar archive, which swahr does not write")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({error}); copy or train it again") from error
-    weights = content.get("state_dict", {}) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not isinstance(content.get(_METADATA), str | None):
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can raise anything
+        raise ValueError(
+            f"{path}: not a readable checkpoint ({_shortened(error)}); copy or train it again"
+        ) from error
+    if (
+        not isinstance(content, dict)
+        or not isinstance(content.get("state_dict", {}), dict)
+        or not isinstance(content.get(_METADATA), str | None)
+    ):
         raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
             f"{path}: expected a training run's checkpoint, got another pickle; copy or train it again"
         )
-    return network_weights(weights), content.get(_METADATA)
+    return content
 
 
 def _read_onnx(path: Path) -> tuple[dict[str, Tensor], str | None]:

@@ -90,6 +90,21 @@ class Journal:
         self.path.unlink()
 
 
+def check_downloaded(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError if a binary file is empty, or what a failed download leaves in its place."""
+    with Path(path).open("rb") as file:
+        start = file.read(64).lstrip().lower()
+    left = {
+        b"version https://git-lfs": "a Git LFS pointer",
+        b"<!doctype html": "a web page",
+        b"<html": "a web page",
+    }
+    found = next((name for beginning, name in left.items() if start.startswith(beginning)), None)
+    if found or not start:
+        advice = "run `git lfs pull`" if found == "a Git LFS pointer" else "download it again"
+        raise ValueError(f"{path}: expected the file itself, got {found or 'an empty file'}; {advice}")
+
+
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 1) -> None:
     """Write a JSON file, creating missing folders.
 

@@ -213,6 +213,12 @@ class Poses:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @classmethod
+    def nobody(cls, skeleton: Skeleton) -> Poses:
+        """No people."""
+        none = np.zeros((0, skeleton.num_keypoints))
+        return cls(np.zeros((*none.shape, 2)), none, np.zeros(0), none.astype(bool), skeleton)
+
     def select(self, keep: Bool[np.ndarray, " p"] | Int64[np.ndarray, " n"] | Sequence[int]) -> Poses:
         """The people chosen by a boolean mask or by indices, in the order of the indices."""
         people = ("keypoints", "scores", "score", "present")

@@ -7,13 +7,15 @@ import shutil
 import sys
 import threading
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.checkpoint import check_resumable
+from swahr.checkpoint import load_weights, read_resumable
 from swahr.cli.command import fresh_folder, or_fail, report
 from swahr.cli.processes import check_devices, other_processes
 from swahr.training import ExportBest, Throughput
@@ -41,16 +43,18 @@ def train(config: DictConfig) -> float:
     torch.set_float32_matmul_precision("high")
     _quieten_lightning()
     folder = Path(config.output)
-    if config.ckpt is not None:
-        check_resumable(config.ckpt)
+    state = None if config.ckpt is None else read_resumable(config.ckpt)
     run = build_training(config, folder)
+    if state is not None:
+        _check_resumes(config.ckpt, state, run)
+        del state
     check_devices(run.trainer, config.trainer.strategy)
     if not run.trainer.is_global_zero:
         _fit(run, config.ckpt)  # only the first process writes and reports
         return -math.inf
     fresh_folder(config.output)
-    if config.ckpt is not None and (best_so_far := Path(config.ckpt).with_name("best.safetensors")).is_file():
-        shutil.copy(best_so_far, folder)  # belongs to the best AP, which the checkpoint stores
+    if config.ckpt is not None:
+        _keep_best(Path(config.ckpt).with_name("best.safetensors"), folder)
     OmegaConf.save(config, folder / "config.yaml", resolve=True)
     parameters = sum(parameter.numel() for parameter in run.module.parameters()) / 1e6
     _log.info("%d training and %d validation images", len(run.data.train), len(run.data.val))
@@ -70,6 +74,43 @@ def train(config: DictConfig) -> float:
         }
     )
     return best.best if best is not None else last.get("val/AP", -math.inf)
+
+
+def _check_resumes(path: str, state: Mapping[str, Any], run: TrainingRun) -> None:
+    """Raise ValueError unless a run can resume from a training state and has steps left."""
+    ours, trainer = run.module.state_dict(), run.trainer
+    for theirs in (state["state_dict"], state.get("current_model_state", state["state_dict"])):
+        shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in (theirs, ours)]
+        differing = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+        if differing:
+            first = differing[0]
+            raise ValueError(
+                f"ckpt={path}: expected the network and loss of this run, but {len(differing)} tensors "
+                f"differ, first {first}: {shapes[0].get(first)} in the file and {shapes[1].get(first)} here; "
+                f"resume with the options of that run, or start a new one from its weights: weights={path}"
+            )
+    epochs = state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    for name, done, most in (
+        ("epochs", epochs, trainer.max_epochs),
+        ("steps", state["global_step"], trainer.max_steps),
+    ):
+        if most is not None and 0 <= most <= done:
+            raise ValueError(
+                f"ckpt={path}: expected a run with {name} left, but it has trained {done} and "
+                f"trainer.max_{name}={most}; set more, or start a new run from its weights: weights={path}"
+            )
+
+
+def _keep_best(best: Path, folder: Path) -> None:
+    """Copy the best weights so far, which belong to the best AP that a checkpoint beside them stores."""
+    if not best.is_file():
+        return  # see ExportBest
+    try:
+        load_weights(best)
+    except ValueError as error:
+        _log.warning("the best weights so far are left behind: %s", error)
+    else:
+        shutil.copy(best, folder)
 
 
 def _fit(run: TrainingRun, ckpt: str | None) -> None:

@@ -1,8 +1,10 @@
 """Loaders of training batches and validation images."""
 
 import os
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +17,10 @@ from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 from swahr.skeleton import Skeleton
 from swahr.structures import Batch, LabelledImage
+
+_SHARED_MEMORY = Path("/dev/shm")
+"""The folder through which PyTorch's workers pass batches on Linux."""
+_PREFETCHED = 2  # batches per worker
 
 
 class PoseDataModule(LightningDataModule):
@@ -34,7 +40,7 @@ class PoseDataModule(LightningDataModule):
         seed: seed of the order and the augmentation.
 
     Raises:
-        ValueError: the sources have different skeletons.
+        ValueError: the sources have different skeletons or no images, or a number is too small.
     """
 
     def __init__(
@@ -59,6 +65,9 @@ class PoseDataModule(LightningDataModule):
                 f"expected the same skeleton in training and validation, but they differ in {differing}; "
                 "both need the same `categories`, or set data.skeleton"
             )
+        _check_sizes({"batch_size": batch_size, "val_batch_size": val_batch_size}, least=1)
+        _check_sizes({"train": len(train), "val": len(val)}, least=1)
+        _check_sizes({"workers": workers}, least=0)
         self.train, self.val, self.augmentation = train, val, augmentation
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.workers, self.seed = workers, seed
@@ -67,6 +76,29 @@ class PoseDataModule(LightningDataModule):
     def skeleton(self) -> Skeleton:
         """The skeleton of both sources."""
         return self.train.skeleton
+
+    def try_first_images(self, *, processes: int = 1) -> None:
+        """Read and transform the first image of each set, and check that memory holds the batches in flight.
+
+        Args:
+            processes: number of processes that train on this machine.
+
+        Raises:
+            OSError: shared memory is too small for the workers, which would then wait for ever.
+            ValueError: an image cannot be read or transformed.
+        """
+        sample = PoseDataset(self.train, self.augmentation, self.seed)[0, 0]
+        self.val[0]
+        batch = (sample.image.nbytes + sample.valid.nbytes) * min(self.batch_size, len(self.train))
+        needed = batch * processes * (self.workers * _PREFETCHED + 1)
+        if self.workers and _SHARED_MEMORY.is_dir():
+            free = shutil.disk_usage(_SHARED_MEMORY).free
+            if free < needed:
+                raise OSError(
+                    f"{_SHARED_MEMORY}: expected {needed / 2**20:.0f} MiB of free shared memory for batches "
+                    f"of {processes} x {self.workers} workers, got {free / 2**20:.0f}; enlarge it (docker "
+                    "run --shm-size=8g), or set data.module.workers=0 or a smaller data.module.batch_size"
+                )
 
     def train_dataloader(self) -> EpochLoader:
         """The loader of augmented batches; order and augmentation differ in each epoch."""
@@ -139,8 +171,16 @@ def validation_loader(
     return DataLoader(images, batch_size=batch_size, collate_fn=list, **_worker_options(workers))
 
 
+def _check_sizes(values: Mapping[str, int], *, least: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            what = "images" if name in ("train", "val") else "as its value"
+            raise ValueError(f"data.module.{name}: expected at least {least} {what}, got {value}; correct it")
+
+
 def _worker_options(workers: int) -> dict[str, Any]:
-    return {"num_workers": workers, "persistent_workers": workers > 0, "worker_init_fn": start_worker}
+    options = {"num_workers": workers, "persistent_workers": workers > 0, "worker_init_fn": start_worker}
+    return options | ({"prefetch_factor": _PREFETCHED} if workers else {})
 
 
 def start_worker(_: int) -> None:
@@ -150,4 +190,5 @@ def start_worker(_: int) -> None:
     that preempt one thread of the training process stall all its other threads.
     """
     cv2.setNumThreads(0)
-    os.nice(10)
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)

@@ -47,7 +47,7 @@ def draw_curves(metrics_csv: str | Path, folder: str | Path, *, footer: str = ""
     if not figures:
         raise ValueError(
             f"{metrics_csv}: expected columns 'step', and 'train/...' or 'val/AP...', got {sorted(series)}; "
-            "point to the metrics.csv of a training run"
+            "point to the metrics.csv of a training run that took at least trainer.log_every_n_steps steps"
         )
     return [write_image(Path(folder) / name, render(figure)) for name, figure in figures.items()]
 

@@ -5,17 +5,22 @@ a kernel of another module, and after editing this file the `__pycache__` folder
 """
 
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, TypeVar, cast
 
 import numba
 import torch
 from numba import njit, set_num_threads
+from numba.core.caching import FunctionCache
 
 from swahr.kernels import IMPORTING_PROCESS
+
+_log = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,13 +41,37 @@ def compiled(*, parallel: bool = False) -> Callable[[Function], Function]:
 
     def compile_later(function: Function) -> Function:
         original: Function = inspect.unwrap(function)  # tests wrap functions in checks of shapes
-        try:
-            machine_code: Function = njit(cache=True, parallel=parallel, **options)(original)
-        except RuntimeError:  # no cache folder is writable
-            machine_code = njit(parallel=parallel, **options)(original)
-        return _on_all_cores(machine_code, njit(**options)(original)) if parallel else machine_code
+        machine_code: Any = njit(parallel=parallel, **options)(original)
+        with suppress(RuntimeError):  # no cache folder is writable
+            machine_code._cache = cast("Any", _Cache)(original)
+        if parallel:
+            machine_code = _on_all_cores(machine_code, njit(**options)(original))
+        return cast("Function", machine_code)
 
     return compile_later
+
+
+class _Cache(FunctionCache):
+    """Numba's cache on disk, which here is never needed: if it fails, the function is compiled anew."""
+
+    def load_overload(self, *signature_and_target: Any) -> Any:
+        """The compiled function, or None; an unreadable cache, e.g. one cut short, is emptied."""
+        numbas: Any = super()
+        try:
+            return numbas.load_overload(*signature_and_target)
+        except Exception as error:  # unpickling damaged bytes can raise anything
+            _log.warning("%s: machine code is unreadable (%r); compiling it anew", self.cache_path, error)
+            with suppress(OSError):
+                numbas.flush()
+            return None
+
+    def save_overload(self, *signature_and_code: Any) -> None:
+        """Save the compiled function, if the disk allows it."""
+        numbas: Any = super()
+        try:
+            numbas.save_overload(*signature_and_code)
+        except Exception as error:
+            _log.warning("%s: machine code cannot be saved (%r)", self.cache_path, error)
 
 
 def _on_all_cores(machine_code: Function, on_one: Function) -> Function:

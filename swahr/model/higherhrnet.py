@@ -5,7 +5,8 @@ section 3; Luo et al., Rethinking the Heatmap Regression for Bottom-up Human Pos
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from itertools import accumulate
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -136,6 +137,24 @@ class HigherHRNet(nn.Module):
             fed = [fields[name] for name in sorted(heads) if heads[name].feeds_deconvolution]
             output.append(Maps(stride, fields))
         return tuple(output)
+
+    def keypoint_rows(self) -> dict[str, list[int]]:
+        """See `swahr.model.transfer.KeypointNetwork`: rows of heads, and inputs of deconvolutions."""
+        rows: dict[str, list[int]] = {}
+        for level, module in enumerate(self.heads):
+            heads: Any = module  # a `ModuleDict` of `Head`
+            count = heads["heatmaps"].outputs
+            for name, head in heads.items():
+                for key, tensor in head.state_dict(prefix=f"heads.{level}.{name}.").items():
+                    if head.outputs == count and tensor.shape[:1] == (count,):
+                        rows[key] = [0]
+            if level < len(self.deconvolutions):
+                key = f"deconvolutions.{level}.upsample.0.weight"
+                fed = [heads[name].outputs for name in sorted(heads) if heads[name].feeds_deconvolution]
+                first = len(self.get_parameter(key)) - sum(fed)
+                starts = accumulate([first, *fed])
+                rows[key] = [start for start, outputs in zip(starts, fed, strict=False) if outputs == count]
+        return rows
 
     def _prepare(self, images: RgbImages) -> Float[Tensor, "b 3 H W"]:
         height, width = images.shape[-2:]

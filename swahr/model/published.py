@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from swahr.files import check_downloaded
 
 # Patterns of our keys and the official replacement; exactly one matches. A unit is (convolution, batch norm,
 # ReLU), so the members with tensors are 0 and 1.
@@ -120,6 +121,19 @@ def layout_of(names: Iterable[str], *, source: str) -> Layout:
     )
 
 
+def published_keypoints(state_dict: Mapping[str, Tensor], *, source: str) -> int | None:
+    """Return the number of keypoints of a published state dict; None if it has no pose heads.
+
+    Raises:
+        ValueError: the file belongs to no known family.
+    """
+    layout = layout_of(state_dict, source=source)
+    if layout.heads is None:
+        return None
+    coarsest = state_dict.get(f"{layout.heads}final_layers.0.weight")
+    return None if coarsest is None else len(coarsest) // 2  # heatmaps and tags
+
+
 def load_published(network: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> Layout:
     """Load a published state dict and return its family.
 
@@ -198,6 +212,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected published weights, .pth or .safetensors")
+    check_downloaded(path)
     content = _read(path)
     if isinstance(content, Mapping):
         content = content.get("state_dict", content)
@@ -219,5 +234,7 @@ def _read(path: Path) -> object:
             f"{path}: damaged, or a pickle of more than tensors and plain values. Reading it would run code "
             "from the file, which swahr does not do; if you trust the file, save its state dict alone"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes can raise anything
         raise ValueError(f"{path}: not a readable file of weights ({error}); copy it again") from error

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -22,7 +23,7 @@ from swahr.build import (
     skeleton_facts,
     target_facts,
 )
-from swahr.checkpoint import describe_run, start_from
+from swahr.checkpoint import describe_run
 from swahr.data import Source
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import check_evaluable, person_category, results_from_poses
@@ -31,6 +32,9 @@ from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
+from swahr.training.initial_weights import start_from
+from swahr.training.rehearsal import rehearsed
+from swahr.training.run_files import MetricsFile, TensorBoardFiles, WholeCheckpoints
 from swahr.trusted import is_reference_only
 
 _log = logging.getLogger(__name__)
@@ -136,19 +140,17 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     model = model_node(config.model, criterion.needs)
     network = build_network(model, data.skeleton)
     if config.weights is not None:
-        start_from(network, config.weights, data.skeleton)
-    facts = skeleton_facts(data.skeleton) | target_facts(config.targets) | network_facts(network)
-    module = instantiate(
-        config.training.module,
-        **facts,
-        network=prepare_network(network, **{name: config.training[name] for name in _NETWORK_SWITCHES}),
-        encode_targets=instantiate(config.targets, **facts),
-        criterion=criterion,
-        pipeline=build_pipeline(config, facts),
-        evaluate=build_evaluation(config.evaluation, data.val.ground_truth(), data.skeleton),
-        optimiser=instantiate(config.training.optimiser),
-        batch_size=data.batch_size,
-    )
+        start_from(
+            network,
+            config.weights,
+            data.skeleton,
+            keypoints=config.weights_keypoints,
+            build=partial(build_network, model),
+        )
+    elif config.weights_keypoints != "same":
+        raise ValueError(
+            f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
+        )
     files = annotation_files([config.data.module.train, config.data.module.val])
     stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
     stamp |= data_stamp(train=data.train, val=data.val)
@@ -162,15 +164,69 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         if node is not None
     ]
     describing = LambdaCallback(on_save_checkpoint=lambda *saved: saved[2].update(swahr=description))
-    csv = CSVLogger(folder, name="", version="")
-    tensorboard = TensorBoardLogger(folder, name="tensorboard", version="")
-    trainer = instantiate(
+    csv = MetricsFile(folder, name="", version="")
+    tensorboard = TensorBoardFiles(folder, name="tensorboard", version="")
+    trainer = _build_trainer(
         config.trainer,
         callbacks=[*callbacks, describing],
         logger=[csv, tensorboard],
         default_root_dir=folder,
+        plugins=[WholeCheckpoints()],
+    )
+    with rehearsed("reading the first images"):
+        data.try_first_images(processes=trainer.num_devices)
+    facts = skeleton_facts(data.skeleton) | target_facts(config.targets) | network_facts(network)
+    module = instantiate(
+        config.training.module,
+        **facts,
+        network=prepare_network(network, **{name: config.training[name] for name in _NETWORK_SWITCHES}),
+        encode_targets=instantiate(config.targets, **facts),
+        criterion=criterion,
+        pipeline=build_pipeline(config, facts),
+        evaluate=_tried_evaluation(config.evaluation, data),
+        optimiser=instantiate(config.training.optimiser),
+        batch_size=_largest_batch(data, trainer.world_size),
     )
     return TrainingRun(trainer, module, data)
+
+
+def _build_trainer(node: DictConfig, **parts: Any) -> Trainer:
+    """A Trainer that will train and validate."""
+    least_one = ("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches")
+    for name in (*least_one, "check_val_every_n_epoch"):
+        if node.get(name) == 0:
+            raise ValueError(f"trainer.{name}: expected more than 0, got 0, which trains nothing; raise it")
+    if not isinstance(node.max_epochs, int):
+        raise ValueError(  # noqa: TRY004 - the setting is wrong, not a caller's type
+            f"trainer.max_epochs: expected a number of epochs, or -1 for no limit, got {node.max_epochs!r}"
+        )
+    try:
+        trainer: Trainer = instantiate(node, **parts)
+    except (MisconfigurationException, TypeError) as error:
+        raise ValueError(
+            f"trainer.accelerator={node.get('accelerator')}, trainer.devices={node.get('devices')}: {error} "
+            f"This machine has {torch.cuda.device_count()} CUDA devices; accelerator=auto devices=1 fit any"
+        ) from error
+    return trainer
+
+
+def _tried_evaluation(
+    node: DictConfig, data: PoseDataModule
+) -> Callable[[Mapping[int, Poses]], dict[str, float]]:
+    """The evaluation of validation images, tried with nobody found in any of them."""
+    truth, skeleton = data.val.ground_truth(), data.skeleton
+    evaluate = build_evaluation(node, truth, skeleton)
+    with rehearsed("evaluation of the validation annotations"):
+        evaluate({image["id"]: Poses.nobody(skeleton) for image in truth["images"]})
+    return evaluate
+
+
+def _largest_batch(data: PoseDataModule, world_size: int) -> int:
+    """Images per process and batch: fewer than configured if there are not as many."""
+    size = min(data.batch_size, max(1, len(data.train) // world_size))
+    if size < data.batch_size:
+        _log.warning("data.module.batch_size=%d, but the only batch has %d images", data.batch_size, size)
+    return size
 
 
 def prepare_network(

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -23,6 +24,8 @@ from swahr.draw.palette import Picture
 from swahr.images import write_image
 from swahr.structures import Poses
 from swahr.training.module import PoseModule
+from swahr.training.rehearsal import rehearsed
+from swahr.training.run_files import only_logged
 
 _log = logging.getLogger(__name__)
 
@@ -82,15 +85,26 @@ class ExportBest(Callback):
         self.path = folder / "best.safetensors"
         self.description = description
         self.best = -math.inf
+        self._said = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the best AP of a resumed run if its weights were not beside the checkpoint."""
+        if trainer.is_global_zero and self.best >= 0 and not self.path.exists():
+            _log.warning("%s (AP %.4f) was not beside the checkpoint: it restarts here", self.path, self.best)
+            self.best = -math.inf
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        ap = float(trainer.callback_metrics.get("val/AP", -math.inf))
-        if trainer.sanity_checking or not trainer.is_global_zero or not ap > self.best:
+        if trainer.sanity_checking or not trainer.is_global_zero or "val/AP" not in trainer.callback_metrics:
             return
-        ema = find_callback(trainer, EmaWeights)  # whose weights validation measures
-        weights = network_weights(pl_module.state_dict()) if ema is None else ema.averaged_weights()
-        save_checkpoint(self.path, weights, self.description)
-        self.best = ap
+        ap = float(trainer.callback_metrics["val/AP"])
+        if ap >= 0 and ap > self.best:
+            ema = find_callback(trainer, EmaWeights)  # whose weights validation measures
+            weights = network_weights(pl_module.state_dict()) if ema is None else ema.averaged_weights()
+            save_checkpoint(self.path, weights, self.description)
+            self.best = ap
+        elif not ap >= 0 and not self._said:  # COCO's tools have -1
+            _log.warning("AP is %g: no annotated person counts, so no weights are saved as the best", ap)
+            self._said = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
@@ -160,12 +174,19 @@ class SaveOnInterrupt(Callback):
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save on Ctrl-C; after other exceptions, ``last.ckpt`` has the last known good weights."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
-            # Trainer.save_checkpoint would wait for processes that wait for this one's gradients.
-            checkpoint = trainer._checkpoint_connector.dump_checkpoint()
-            trainer.strategy.save_checkpoint(checkpoint, self.path)
-            _log.info("interrupted; resume with the same options, another output= and ckpt=%s", self.path)
+        """Save on Ctrl-C, and if validation fails, which comes before the epoch is saved in ``last.ckpt``.
+
+        After other exceptions, ``last.ckpt`` has the last known good weights.
+        """
+        if trainer.is_global_zero and (isinstance(exception, KeyboardInterrupt) or trainer.validating):
+            try:
+                # Trainer.save_checkpoint would wait for processes that wait for this one's gradients.
+                checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+                trainer.strategy.save_checkpoint(checkpoint, self.path)
+            except OSError as error:  # it must not hide why the run ended
+                _log.error("%s", error)
+            else:
+                _log.info("interrupted; resume with the same options, another output= and ckpt=%s", self.path)
 
 
 def prediction_page(source: Source, indices: Iterable[int], poses: Mapping[int, Poses]) -> Picture:
@@ -201,17 +222,22 @@ class PredictionPictures(Callback):
         self._validations = 0
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or self.count == 0:
+        if not trainer.is_global_zero or self.count == 0:
+            return
+        assert isinstance(pl_module, PoseModule)
+        if trainer.sanity_checking:
+            with rehearsed("the page of predictions"):
+                prediction_page(self.source, [0], pl_module.validation_poses)
             return
         self._validations += 1
         if (self._validations - 1) % self.every:
             return
-        assert isinstance(pl_module, PoseModule)
-        page = prediction_page(self.source, range(self.count), pl_module.validation_poses)
-        write_image(self.folder / f"epoch_{trainer.current_epoch:04d}.png", page)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("val/poses", page, trainer.global_step, dataformats="HWC")
+        with only_logged("no page of predictions"):
+            page = prediction_page(self.source, range(self.count), pl_module.validation_poses)
+            write_image(self.folder / f"epoch_{trainer.current_epoch:04d}.png", page)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("val/poses", page, trainer.global_step, dataformats="HWC")
 
 
 class PlotCurves(Callback):
@@ -226,16 +252,21 @@ class PlotCurves(Callback):
         self.folder = folder
         self.footer = footer
 
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw curves of two points."""
+        if trainer.is_global_zero:
+            with rehearsed("the drawing of curves"), TemporaryDirectory() as folder:
+                metrics = Path(folder, "metrics.csv")
+                metrics.write_text("step,train/loss,val/AP\n0,1,0\n1,1,0\n", encoding="utf-8")
+                draw_curves(metrics, folder, footer=self.footer)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for logger in trainer.loggers:
-            logger.save()
         metrics = self.folder / "metrics.csv"
-        if trainer.is_global_zero and metrics.exists():
-            draw_curves(metrics, self.folder, footer=self.footer)
+        with only_logged("no curves drawn"):
+            for logger in trainer.loggers:
+                logger.save()
+            if trainer.is_global_zero and metrics.exists():
+                draw_curves(metrics, self.folder, footer=self.footer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draw the curves so far; an error here must not hide why the run ended."""
-        try:
-            self.on_train_end(trainer, pl_module)
-        except (OSError, ValueError) as error:
-            _log.warning("no curves drawn: %s", error)
+        self.on_train_end(trainer, pl_module)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from swahr.pipeline import PosePipeline
 from swahr.structures import Batch, LabelledImage, Poses, Targets
 from swahr.training.optimiser import AdamWithWarmup
+from swahr.training.rehearsal import rehearsed
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class PoseModule(LightningModule):
         self._check_finite()
 
     def validation_step(self, images: Sequence[LabelledImage], _: int) -> None:
-        poses = self.pipeline(self.network, [image.image for image in images], self.device)
+        with rehearsed("finding people in the first validation images", on=self.trainer.sanity_checking):
+            poses = self.pipeline(self.network, [image.image for image in images], self.device)
         self.validation_poses.update(zip((image.image_id for image in images), poses, strict=True))
 
     def on_validation_epoch_start(self) -> None:
@@ -86,22 +88,27 @@ class PoseModule(LightningModule):
             gathered: list[dict[int, Poses]] = [{} for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(gathered, self.validation_poses)
             self.validation_poses = {image: poses for part in gathered for image, poses in part.items()}
-        if self.trainer.sanity_checking or not self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero:
             return
-        metrics = self.evaluate(self.validation_poses)
+        with rehearsed("evaluation of the first validation images", on=self.trainer.sanity_checking):
+            metrics = self.evaluate(self.validation_poses)
+            ap = metrics["AP"]
+        if self.trainer.sanity_checking:
+            return
         # Only this process logs. With sync_dist alone it would wait for the others; without sync_dist
         # Lightning warns that the metric is not averaged.
         logged: dict[str, Any] = {"sync_dist": True, "rank_zero_only": True}
-        self.log("val/AP", metrics["AP"], prog_bar=True, **logged)
+        self.log("val/AP", ap, prog_bar=True, **logged)
         self.log_dict({f"val/{name}": value for name, value in metrics.items() if name != "AP"}, **logged)
 
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, which advances at every optimiser step."""
         trainer = self.trainer
         _log.debug("%s optimiser steps", trainer.estimated_stepping_batches)  # also sets num_training_batches
+        accumulated = min(trainer.accumulate_grad_batches, int(trainer.num_training_batches))
         optimiser, schedule = self.optimiser(
             self,  # terms of the loss may have parameters, too
-            batch_size=self.batch_size * trainer.accumulate_grad_batches * trainer.world_size,
+            batch_size=self.batch_size * accumulated * trainer.world_size,
             steps_per_epoch=math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches),
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

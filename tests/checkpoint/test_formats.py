@@ -14,10 +14,10 @@ from safetensors import safe_open
 from swahr import Predictor
 from swahr.build import TEST_TIME_GROUPS, build_pipeline, build_skeleton, skeleton_facts, target_facts
 from swahr.checkpoint import (
-    check_resumable,
     describe_run,
     load_checkpoint,
     network_weights,
+    read_resumable,
     save_checkpoint,
 )
 from swahr.cli.command import compose_config
@@ -158,7 +158,7 @@ def test_training_does_not_go_on_from_an_older_version(tmp_path: Path) -> None:
     older = HERE / "format_1.ckpt"
     message = rf"format_1\.ckpt.*an older one wrote it.*weights={re.escape(str(older))}"
     with pytest.raises(ValueError, match=message):
-        check_resumable(older)
+        read_resumable(older)
     with pytest.raises(ValueError, match=message):
         train(compose_config("train", ["experiment=smoke", f"ckpt={older}", f"output={tmp_path}/run"]))
     assert not (tmp_path / "run").exists()

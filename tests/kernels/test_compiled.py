@@ -53,6 +53,21 @@ print(double(21))
 """
 
 
+_LOG = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout)
+"""
+_PEAKS = """
+import torch
+from swahr.grouping import PeakExtractor
+from swahr.structures import DenseMaps
+
+heatmaps = torch.rand(1, 4, 64, 64)
+peaks = PeakExtractor()(DenseMaps({"heatmaps": heatmaps, "tags": heatmaps[..., None]}, ()))
+print(int((peaks.scores > 0).sum()))
+"""
+
+
 def test_compiled_runs_where_nothing_may_be_written(tmp_path: Path) -> None:
     # Numba tries a folder beside the module, then the user's cache: neither can be made here.
     (tmp_path / "__pycache__").write_text("")
@@ -60,6 +75,38 @@ def test_compiled_runs_where_nothing_may_be_written(tmp_path: Path) -> None:
     home.write_text("")
     output = printed(tmp_path / "double.py", _DOUBLE, HOME=str(home), XDG_CACHE_HOME=str(home))
     assert output == "42\n"
+
+
+@pytest.mark.parametrize(("suffix", "left"), [("nbi", 0), ("nbi", 60), ("nbc", 200)])
+def test_a_cache_that_was_cut_short_is_replaced(tmp_path: Path, suffix: str, left: int) -> None:
+    script, cache = _LOG + _DOUBLE, {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert printed(tmp_path / "double.py", script, **cache) == "42\n"
+    (file,) = (tmp_path / "cache").rglob(f"*.{suffix}")
+    file.write_bytes(file.read_bytes()[:left])
+    assert "machine code is unreadable" in printed(tmp_path / "double.py", script, **cache)
+    assert printed(tmp_path / "double.py", script, **cache) == "42\n"
+    assert len(list((tmp_path / "cache").rglob("*.nb?"))) == 2
+
+
+def test_the_package_s_own_cache_may_be_cut_short(tmp_path: Path) -> None:
+    script, cache = _LOG + _PEAKS, {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert printed(tmp_path / "peaks.py", script, **cache) == "120\n"
+    files = list((tmp_path / "cache").rglob("*.nb?"))
+    assert len(files) > 2
+    for file in files:
+        file.write_bytes(file.read_bytes()[:100])
+    again = printed(tmp_path / "peaks.py", script, **cache).splitlines()
+    assert again[-1] == "120"
+    assert all("machine code is unreadable" in line for line in again[:-1])
+    assert printed(tmp_path / "peaks.py", script, **cache) == "120\n"
+
+
+def test_compiled_runs_when_the_disk_is_full(tmp_path: Path) -> None:
+    limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+    output = printed(tmp_path / "double.py", _LOG + limit + _DOUBLE, NUMBA_CACHE_DIR=str(tmp_path))
+    assert "machine code cannot be saved" in output
+    assert output.endswith("\n42\n")
 
 
 def _compiled_functions(module: ModuleType) -> dict[str, Dispatcher]:
