@@ -25,6 +25,7 @@ from swahr.checkpoint import describe_run, start_from
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import results_from_poses
 from swahr.model import recompute_activations
+from swahr.model.published import weights_file
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.skeleton import Skeleton
@@ -107,8 +108,9 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     criterion = instantiate(config.loss, **skeleton_facts(data.skeleton), **target_facts(config.targets))
     model = model_node(config.model, criterion.needs)
     network = build_network(model, data.skeleton)
-    if config.weights is not None:
-        start_from(network, config.weights, data.skeleton)
+    weights = [] if config.weights is None else [weights_file(config.weights)]
+    for path in weights:
+        start_from(network, path, data.skeleton)
     facts = skeleton_facts(data.skeleton) | target_facts(config.targets) | network_facts(network)
     module = instantiate(
         config.training.module,
@@ -122,7 +124,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         batch_size=data.batch_size,
     )
     files = annotation_files([config.data.module.train, config.data.module.val])
-    stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
+    stamp = provenance(seed=config.seed, files=[*files, *weights])
     description = describe(config, model, network_facts(network), data.skeleton, stamp)
     footer = f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}"
     callbacks = [
