@@ -4,10 +4,10 @@ Newell et al., Associative Embedding: End-to-End Learning for Joint Detection an
 eq. 1, normalised as in the official HigherHRNet and SWAHR code.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -18,7 +18,13 @@ class TagLosses(NamedTuple):
     push: Float[Tensor, " b"]
 
 
-def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> TagLosses:
+Closeness = Literal["gaussian", "laplacian"]
+"""Of the means of two people, in the push term."""
+
+
+def associative_embedding(
+    tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"], closeness: Closeness = "gaussian"
+) -> TagLosses:
     """Return the terms that pull a person's tags to their mean and push the means of people apart.
 
     With the tag t_nk at keypoint k of person n, its mean m_n over the person's keypoints and N people::
@@ -29,24 +35,60 @@ def associative_embedding(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tenso
     With one person push is 0; with none both are 0. Computed in float32 or wider, as squares of small numbers
     vanish in half precision.
 
+    The gradient of push vanishes where means are equal, so that equal tags stay equal. The ``laplacian``
+    closeness exp(-|m_i - m_j|) has its largest gradient there.
+
     Args:
         tags: tag maps (frame: map, the coarsest).
         tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; a row of -1 is no person.
+        closeness: form of the push term, as above or ``laplacian``.
     """
+    people = _people(tags, tag_index)
+    count = people.exist.sum(dim=1)
+    spread = people.deviations.square().sum(dim=2) / people.divisors
+    pull = spread.sum(dim=1) / count.clamp(min=1)
+
+    distances, is_pair = people.distances()
+    apart = distances.square() if closeness == "gaussian" else distances.abs()
+    pairs = (count * (count - 1)).clamp(min=1)
+    push = torch.where(is_pair, torch.exp(-apart), 0.0).sum(dim=(1, 2)) / pairs
+    return TagLosses(pull=pull, push=push)
+
+
+@torch.no_grad()
+def tag_separation(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> Float[Tensor, ""]:
+    """Return the mean distance of people's tags over that of a person's tags from their mean.
+
+    About 1 or less: tags do not tell people apart. NaN if no image has two people.
+    """
+    people = _people(tags, tag_index)
+    distances, is_pair = people.distances()
+    between = torch.where(is_pair, distances.abs(), 0.0).sum() / is_pair.sum()
+    within = people.deviations.abs().sum() / (tag_index >= 0).sum()
+    return between / within
+
+
+class _People(NamedTuple):
+    """Tags by person."""
+
+    means: Float[Tensor, "b p"]
+    deviations: Float[Tensor, "b p k"]  # of a person's tags from their mean, 0 where absent
+    exist: Bool[Tensor, "b p"]
+    divisors: Int64[Tensor, "b p"]  # numbers of keypoints, at least 1
+
+    def distances(self) -> tuple[Float[Tensor, "b p p"], Bool[Tensor, "b p p"]]:
+        """Return the differences of means, and a mask that has each pair of people once."""
+        is_pair = (self.exist.unsqueeze(1) & self.exist.unsqueeze(2)).tril(-1)
+        return self.means.unsqueeze(1) - self.means.unsqueeze(2), is_pair
+
+
+def _people(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> _People:
     present = tag_index >= 0  # (b p k)
     # Each keypoint's tag is read from its own map, in one gather for all people: (b p k).
     read = tags.flatten(2).gather(2, tag_index.clamp(min=0).mT).mT
     read = read.to(torch.promote_types(tags.dtype, torch.float32))
     counts = present.sum(dim=2)
-    is_person, divisors = counts > 0, counts.clamp(min=1)
-    people = is_person.sum(dim=1)
+    divisors = counts.clamp(min=1)
     means = torch.where(present, read, 0.0).sum(dim=2) / divisors
     deviations = torch.where(present, read - means.unsqueeze(2), 0.0)
-    spread = deviations.square().sum(dim=2) / divisors
-    pull = spread.sum(dim=1) / people.clamp(min=1)
-
-    is_pair = (is_person.unsqueeze(1) & is_person.unsqueeze(2)).tril(-1)  # (b p p), each pair once
-    closeness = torch.exp(-(means.unsqueeze(1) - means.unsqueeze(2)).square())
-    pairs = (people * (people - 1)).clamp(min=1)
-    push = torch.where(is_pair, closeness, 0.0).sum(dim=(1, 2)) / pairs
-    return TagLosses(pull=pull, push=push)
+    return _People(means, deviations, counts > 0, divisors)

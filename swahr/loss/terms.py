@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from swahr.choices import check_choice
 from swahr.loss.adaptation import Adaptation
 from swahr.loss.heatmap import masked_mean, squared_difference, support_only, weight_penalty
-from swahr.loss.tags import associative_embedding
+from swahr.loss.tags import Closeness, associative_embedding
 from swahr.structures import Maps, MapTargets, NetworkOutput, Targets
 
 Values = Mapping[str, Float[Tensor, " b"]]
@@ -155,17 +157,25 @@ class MapRegression(StrideTerm):
 
 
 class TagLoss(Term):
-    """Associative embedding (`swahr.loss.tags`), whose terms have the factors ``pull`` and ``push``."""
+    """Associative embedding (`swahr.loss.tags`).
+
+    Args:
+        pull: factor of the term that pulls a person's tags together.
+        push: factor of the term that pushes people apart.
+        closeness: form of the push term: ``gaussian`` as published, or ``laplacian``.
+    """
 
     needs = frozenset({"tags"})
 
-    def __init__(self, pull: float = 0.001, push: float = 0.001) -> None:
+    def __init__(self, pull: float = 0.001, push: float = 0.001, closeness: Closeness = "gaussian") -> None:
         super().__init__()
+        check_choice("loss.terms.tags.closeness", closeness, get_args(Closeness))
         self.pull, self.push = pull, push
+        self.closeness: Closeness = closeness
 
     def forward(self, output: NetworkOutput, targets: Targets) -> Values:
         """Return ``pull`` and ``push`` of the coarsest stride's tags."""
-        pull, push = associative_embedding(output[0].fields["tags"], targets.tag_index)
+        pull, push = associative_embedding(output[0].fields["tags"], targets.tag_index, self.closeness)
         return {"pull": self.pull * pull, "push": self.push * push}
 
 

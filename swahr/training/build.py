@@ -28,6 +28,7 @@ from swahr.data import Source
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import check_evaluable, person_category, results_from_poses
 from swahr.model import recompute_activations
+from swahr.model.published import weights_file
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.skeleton import Skeleton
@@ -139,10 +140,11 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     criterion = instantiate(config.loss, **skeleton_facts(data.skeleton), **target_facts(config.targets))
     model = model_node(config.model, criterion.needs)
     network = build_network(model, data.skeleton)
-    if config.weights is not None:
+    weights = None if config.weights is None else weights_file(config.weights)
+    if weights is not None:
         start_from(
             network,
-            config.weights,
+            weights,
             data.skeleton,
             keypoints=config.weights_keypoints,
             build=partial(build_network, model),
@@ -152,7 +154,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
             f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
         )
     files = annotation_files([config.data.module.train, config.data.module.val])
-    stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
+    stamp = provenance(seed=config.seed, files=[*files, *([weights] if weights else [])])
     stamp |= data_stamp(train=data.train, val=data.val)
     description = describe(config, model, network_facts(network), data.skeleton, stamp)
     footer = f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}"

@@ -1,3 +1,5 @@
+import math
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -5,7 +7,8 @@ from hypothesis import given, settings
 from reference import losses as reference
 from torch import Tensor
 
-from swahr.loss.tags import associative_embedding
+from swahr.loss import TagLoss
+from swahr.loss.tags import associative_embedding, tag_separation
 
 
 def _case(people: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -77,3 +80,35 @@ def test_only_differences_of_tags_matter() -> None:
 def test_gradcheck() -> None:
     tags, index = _case(4)
     assert torch.autograd.gradcheck(lambda t: tuple(associative_embedding(t, index)), tags)
+
+
+@pytest.mark.parametrize(("closeness", "apart"), [("laplacian", True), ("gaussian", False)])
+def test_two_people_with_nearly_equal_tags_come_apart_within_forty_steps(closeness, apart) -> None:
+    """By gradient descent from initial tags; the published push has hardly a gradient there."""
+    index = torch.arange(34).view(1, 2, 17)
+    tags = (0.001 * torch.randn(1, 17, 5, 7, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    for _ in range(40):
+        (gradient,) = torch.autograd.grad(sum(associative_embedding(tags, index, closeness)).sum(), tags)
+        tags = (tags - gradient).detach().requires_grad_()
+    means = tags.flatten(2)[0, torch.arange(17), index[0]].mean(dim=1)
+    distance = (means[0] - means[1]).abs()
+    assert distance > 1 if apart else distance < 0.05
+
+
+def test_closeness_by_hand() -> None:
+    tags = torch.tensor([0.0, 3.0]).view(1, 1, 1, 2)
+    index = torch.tensor([[[0], [1]]])
+    assert associative_embedding(tags, index, "laplacian").push.item() == pytest.approx(math.exp(-3) / 2)
+
+
+def test_separation_by_hand() -> None:
+    tags = torch.tensor([[1.0, 3.0, 0.0], [3.0, 5.0, 0.0]]).view(1, 2, 1, 3)
+    index = torch.tensor([[[0, 0], [1, 1], [-1, -1]]])
+    assert tag_separation(tags, index).item() == pytest.approx(2.0)  # means 2 and 4, all deviations 1
+    assert not tag_separation(tags.requires_grad_(), index).requires_grad
+    assert math.isnan(tag_separation(tags, index[:, :1]).item())  # nobody else
+
+
+def test_an_unknown_closeness_is_refused(untyped) -> None:
+    with pytest.raises(ValueError, match=r"closeness.*laplacian"):
+        TagLoss(closeness="cauchy")

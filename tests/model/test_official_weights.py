@@ -9,7 +9,7 @@ from torch import Tensor
 
 from swahr.model.published import LAYOUTS, load_published, official_key, published_shapes
 
-_, OFFICIAL, _ = LAYOUTS
+_, OFFICIAL, *_ = LAYOUTS
 HIGHER = ("heatmaps", "tags")
 SWAHR = (*HIGHER, "scale_maps")
 GOLDEN = [("swahr17", 17, SWAHR), ("swahr14", 14, SWAHR), ("higher17", 17, HIGHER)]

@@ -19,7 +19,7 @@ from swahr.model.published import (
     read_published,
 )
 
-MMPOSE, OFFICIAL, IMAGENET = LAYOUTS
+MMPOSE, OFFICIAL, IMAGENET, _ = LAYOUTS
 HEADS = ("heatmaps", "tags")
 # Parameters of classification networks that pose networks do not have.
 SURPLUS = (
