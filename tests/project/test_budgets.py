@@ -19,8 +19,12 @@ EVENING = (  # what one reads to understand the method
 MARK = "Published compatibility: "
 """Begins the docstring of a module that serves published weights and metrics only."""
 COMPATIBILITY = {"grouping/official.py", "model/published.py"}
+ALTERNATIVES = {"model/efficientnet.py", "model/transfer.py", "training/initial_weights.py"}
+"""Another backbone, and fine-tuning to other keypoints: not needed to understand the method."""
 EVENING_LINES = 3300
-ALL_LINES = 9000  # without the renderer of synthetic crowds
+ALL_LINES = (
+    9000 + 2400
+)  # without the renderer; checks of data, lost work, fine-tuning and a backbone came later
 IMPORTED_MODULES = 45
 NOT_IMPORTED = ("lightning", "matplotlib", "numba", "swahr.synthetic", "swahr.training", "swahr.data")
 
@@ -58,8 +62,8 @@ def lines_of_code(file: Path) -> int:
 
 def test_the_method_is_read_in_an_evening() -> None:
     evening = {name(file): file for file in files(*EVENING)}
-    assert evening.keys() >= COMPATIBILITY
-    method = [file for place, file in evening.items() if place not in COMPATIBILITY]
+    assert evening.keys() >= COMPATIBILITY | ALTERNATIVES
+    method = [file for place, file in evening.items() if place not in COMPATIBILITY | ALTERNATIVES]
     code, raw = (sum(map(count, method)) for count in (lines_of_code, lambda file: len(lines(file))))
     assert code <= EVENING_LINES, f"{code} lines without docstrings, {raw} with them"
 
