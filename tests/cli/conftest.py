@@ -3,12 +3,16 @@
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import torch
 
@@ -16,6 +20,7 @@ from swahr.cli.main import main
 from swahr.skeleton import COCO, Skeleton
 from swahr.synthetic import SyntheticSource, render_dataset
 
+ROOT = Path(__file__).resolve().parents[2]
 NINE_KEYPOINTS = (
     "nose", "left_shoulder", "right_shoulder", "left_wrist", "right_wrist",
     "left_hip", "right_hip", "left_ankle", "right_ankle",
@@ -125,3 +130,27 @@ def nine_keypoint_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "nine", "keypoints": NINE_KEYPOINTS, "limbs": [("nose", "left_hip")]}
     )
     return write_dataset(tmp_path_factory.mktemp("nine"), skeleton)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four images of one size."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(4):
+        image = SyntheticSource(size=1, seed=i, image_size=(64, 64))[0].image
+        assert cv2.imwrite(str(folder / f"{i}.png"), image[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., subprocess.Popen[str]]:
+    return start_swahr
+
+
+def start_swahr(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    """``swahr <arguments>`` in another process."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "swahr.cli.main", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)

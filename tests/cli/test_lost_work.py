@@ -20,19 +20,6 @@ from swahr.structures import Poses
 from swahr.synthetic import SyntheticSource
 from swahr.training import callbacks
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Four images of one size."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for i in range(4):
-        image = SyntheticSource(size=1, seed=i, image_size=(64, 64))[0].image
-        assert cv2.imwrite(str(folder / f"{i}.png"), image[..., ::-1])
-    return folder
-
 
 def names(folder: Path) -> list[str]:
     """The images in ``poses.json``."""
@@ -44,14 +31,6 @@ def journal(folder: Path, name: str = "poses.partial.jsonl") -> list[dict]:
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    """``swahr <arguments>`` in another process."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "swahr.cli.main", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
-
-
 def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> None:
     deadline = time.monotonic() + 300
     while not path.exists() or path.read_bytes().count(b"\n") < count:
@@ -61,7 +40,7 @@ def wait_for_lines(process: subprocess.Popen[str], path: Path, count: int) -> No
 
 
 @pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_or_interrupted_prediction_leaves_what_it_found(checkpoint, photos, tmp_path, ended):
+def test_a_killed_or_interrupted_prediction_leaves_what_it_found(checkpoint, photos, start, tmp_path, ended):
     for i in range(4, 600):
         (photos / f"{i}.png").hardlink_to(photos / f"{i % 4}.png")
     folder = tmp_path / "p"
@@ -143,7 +122,7 @@ def test_pictures_that_cannot_be_written_cost_no_poses(swahr, checkpoint, photos
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.getuid() != 0, reason="needs the right to mount a disk")
-def test_a_full_disk(checkpoint, photos, tmp_path):
+def test_a_full_disk(checkpoint, photos, start, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", disk], check=False).returncode:
@@ -230,47 +209,6 @@ def test_the_figures_of_good_images_are_drawn(swahr, checkpoint, photos, tmp_pat
     assert "1 of 4 files skipped" in outcome.error
     assert "0.png: expected an image that OpenCV decodes" in outcome.error
     assert len(list((tmp_path / "s").glob("*.png"))) == 3
-
-
-def test_an_error_that_is_not_ours_is_one_line_and_a_file(swahr, checkpoint, photos, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise ZeroDivisionError("of a\nlibrary")
-
-    monkeypatch.setattr("swahr.cli.predict.poses_as_dataset", fail)
-    command = ["predict", f"checkpoint={checkpoint}", photos]
-    error = swahr(*command, f"output={tmp_path}/p").error
-    file = tmp_path / "p/traceback.log"
-    assert error == f"ZeroDivisionError: of a library (traceback: {file})\n"
-    assert "Traceback" in file.read_text()
-    monkeypatch.setattr("swahr.cli.command.load_checkpoint", fail)
-    error = swahr(*command, f"output={tmp_path}/q").error  # before there is a folder
-    saved = Path(error.partition("(traceback: ")[2].rstrip(")\n"))
-    assert "Traceback" in saved.read_text()
-    saved.unlink()
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    with pytest.raises(ZeroDivisionError):
-        swahr(*command, f"output={tmp_path}/r")
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["train", "--cfg", "job"]])
-def test_a_reader_that_has_seen_enough(arguments, tmp_path):
-    run = start(*arguments, cwd=tmp_path)
-    run.stdout.close()
-    stderr = run.stderr.read()
-    assert run.wait() == 141
-    assert stderr == ""
-    run.stderr.close()
-
-
-def test_help_lists_the_groups_of_the_command(swahr):
-    def groups(command):
-        listed = swahr(command, "--help").stdout.partition("(group=option)")[2].partition("==")[0]
-        return {line.partition(":")[0] for line in listed.split() if line.endswith(":")}
-
-    assert groups("predict") == {"aggregate", "grouping", "decode", "postprocess"}
-    assert groups("evaluate") == groups("predict") | {"data", "evaluation"}
-    assert groups("render") == {"data"}
-    assert {"experiment", "loss", "trainer"} <= groups("train")
 
 
 class Fragile:
