@@ -255,7 +255,7 @@ class PlotCurves(Callback):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw curves of two points."""
         if trainer.is_global_zero:
-            with rehearsed("the drawing of curves"), TemporaryDirectory() as folder:
+            with rehearsed("the drawing of curves"), TemporaryDirectory(dir=self.folder) as folder:
                 metrics = Path(folder, "metrics.csv")
                 metrics.write_text("step,train/loss,val/AP\n0,1,0\n1,1,0\n", encoding="utf-8")
                 draw_curves(metrics, folder, footer=self.footer)

@@ -12,7 +12,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from swahr.data import CocoSource, RandomAffine, Source
-from swahr.data.datamodule import PoseDataModule
+from swahr.data.datamodule import PoseDataModule, start_worker
 from swahr.skeleton import COCO
 from swahr.structures import Batch, LabelledImage
 
@@ -172,3 +172,29 @@ def test_resuming_with_another_batch_size_warns(make_module: Callable[..., PoseD
     make_module().load_state_dict(stopped)
     with pytest.warns(UserWarning, match="some images may be repeated"):
         make_module(batch_size=2).load_state_dict(stopped)
+
+
+def test_shared_memory_that_is_too_small_is_refused_before_workers_wait_for_it(
+    make_module: Callable[..., PoseDataModule], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    batch = 3 * 16 * 16 * (3 + 1)  # images and valid
+    free = SimpleNamespace(free=3 * 5 * batch - 1)
+    monkeypatch.setattr("swahr.data.datamodule.shutil.disk_usage", lambda _: free)
+    monkeypatch.setattr("swahr.data.datamodule._SHARED_MEMORY", tmp_path)
+    with pytest.raises(
+        OSError, match=r"free shared memory for batches of 3 x 2 workers.*--shm-size.*workers=0"
+    ):
+        make_module(2).try_first_images(processes=3)
+    make_module(0).try_first_images(processes=3)
+    free.free += 1
+    make_module(2).try_first_images(processes=3)
+    free.free = 0
+    monkeypatch.setattr("swahr.data.datamodule._SHARED_MEMORY", tmp_path / "absent")
+    make_module(2).try_first_images()
+
+
+def test_workers_start_where_priorities_cannot_be_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = cv2.getNumThreads()
+    monkeypatch.delattr("os.nice")
+    start_worker(0)
+    cv2.setNumThreads(threads)
