@@ -18,7 +18,7 @@ from swahr.nodes import instantiate
 from swahr.skeleton import COCO, CROWDPOSE
 from swahr.training.build import model_node
 
-MMPOSE, OFFICIAL, IMAGENET = LAYOUTS
+MMPOSE, OFFICIAL, IMAGENET, _ = LAYOUTS
 SMALL_NET = (
     "model.backbone.stem_channels=8", "model.backbone.layer1_blocks=1", "model.backbone.layer1_channels=4",
     "model.backbone.channels=[8,8,8,8]", "model.backbone.modules=[1,1,3]", "model.backbone.blocks=1",

@@ -19,7 +19,7 @@ from swahr.training.initial_weights import start_from
 HEADS = ("heatmaps", "tags", "scale_maps", "log_weight_maps")
 POSES = ("heatmaps", "tags")
 COMMON = [name for name in CROWDPOSE.keypoints if name in COCO.keypoints]  # all but head and neck
-MMPOSE, OFFICIAL, IMAGENET = LAYOUTS
+MMPOSE, OFFICIAL, IMAGENET, _ = LAYOUTS
 
 
 def network(skeleton: Skeleton, heads: tuple[str, ...] = HEADS) -> HigherHRNet:
