@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def unwritable_reported(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the libraries that write weights become an OSError with the file's name."""
+    try:
+        yield
+    except Exception as error:  # libraries have errors of their own
+        reason = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise OSError(
+            f"{path}: cannot be written ({reason}), and an earlier file there is unchanged; free space on "
+            "the disk, or choose another output=…"
+        ) from error
 
 
 def check_downloaded(path: str | os.PathLike[str]) -> None:

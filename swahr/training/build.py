@@ -114,18 +114,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     criterion = instantiate(config.loss, **skeleton_facts(data.skeleton), **target_facts(config.targets))
     model = model_node(config.model, criterion.needs)
     network = build_network(model, data.skeleton)
-    if config.weights is not None:
-        start_from(
-            network,
-            config.weights,
-            data.skeleton,
-            keypoints=config.weights_keypoints,
-            build=partial(build_network, model),
-        )
-    elif config.weights_keypoints != "same":
-        raise ValueError(
-            f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
-        )
+    _initialise(network, config, data.skeleton, partial(build_network, model))
     files = annotation_files([config.data.module.train, config.data.module.val])
     stamp = provenance(seed=config.seed, files=[*files, *([config.weights] if config.weights else [])])
     description = describe(config, model, network_facts(network), data.skeleton, stamp)
@@ -162,6 +151,24 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         batch_size=_largest_batch(data, trainer.world_size),
     )
     return TrainingRun(trainer, module, data)
+
+
+def _initialise(
+    network: nn.Module, config: DictConfig, skeleton: Skeleton, build: Callable[[Skeleton], nn.Module]
+) -> None:
+    """Load the initial weights, if there are any."""
+    if config.weights is not None:
+        start_from(
+            network,
+            config.weights,
+            skeleton,
+            keypoints=config.weights_keypoints,
+            build=build,
+        )
+    elif config.weights_keypoints != "same":
+        raise ValueError(
+            f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
+        )
 
 
 def _build_trainer(node: DictConfig, **parts: Any) -> Trainer:
