@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from swahr.files import check_downloaded, whole_file
+from swahr.files import check_downloaded, unwritable_reported, whole_file
 from swahr.migration import FORMAT, migrated
 from swahr.skeleton import Skeleton
 from swahr.trusted import check_targets
@@ -122,18 +122,6 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], description: str)
         save_file(tensors, partial, metadata={_METADATA: description})
 
 
-@contextmanager
-def unwritable_reported(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Errors of the libraries that write weights become an OSError with the file's name."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise OSError(
-            f"{path}: cannot be written ({_shortened(error)}), and an earlier file there is unchanged; free "
-            "space on the disk, or choose another output=…"
-        ) from error
-
-
 def _shortened(error: Exception) -> str:
     return textwrap.shorten(str(error), 200, placeholder=" …")
 
@@ -166,7 +154,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """The network's weights and the description."""
     read = {".safetensors": _read_safetensors, ".onnx": _read_onnx}.get(path.suffix, _read_ckpt)
     weights, description = read(_existing(path))
-    return weights, _required(path, description)
+    return weights, described_or_fail(path, description)
 
 
 def _existing(path: Path) -> Path:
@@ -178,7 +166,8 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _required(path: Path, description: str | None) -> str:
+def described_or_fail(path: Path, description: str | None) -> str:
+    """The description; ValueError if there is none."""
     if description is None:
         raise ValueError(
             f"{path}: expected a checkpoint written by swahr, but it carries no swahr description; "
@@ -191,7 +180,7 @@ def _described(
     path: Path, weights: dict[str, Tensor], description: str, *, trust: Iterable[str] | None
 ) -> Checkpoint:
     """Parse, check and migrate. If ``trust`` is None, ``config`` is unchecked and must not be used."""
-    with _damage_reported(path):
+    with damage_reported(path):
         values = json.loads(description)
         if trust is not None:
             check_targets(values["config"], source=str(path), trust=trust)
@@ -203,7 +192,7 @@ def _described(
 
 
 @contextmanager
-def _damage_reported(path: Path) -> Iterator[None]:
+def damage_reported(path: Path) -> Iterator[None]:
     """Errors in reading a description become a ValueError."""
     try:
         yield
@@ -240,35 +229,6 @@ def load_weights(path: Path) -> Checkpoint | None:
     return _described(path, *_read(path), trust=None)
 
 
-def read_resumable(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The state of training in a ``.ckpt`` of this format.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is damaged, of another kind or format, or has weights only.
-    """
-    path = Path(path)
-    if path.suffix != ".ckpt":
-        raise ValueError(
-            f"ckpt={path}: expected a training run's .ckpt; to start a new run from it, use weights={path}"
-        )
-    content = _load_ckpt(_existing(path))
-    description = _required(path, content.get(_METADATA))
-    with _damage_reported(path):
-        number = json.loads(description).get("format", 1)
-    if number != FORMAT:
-        raise ValueError(
-            f"{path}: expected a training run of this version of swahr, but an older one wrote it; its "
-            f"optimiser state does not fit. Start a new run from its weights: weights={path}"
-        )
-    if missing := sorted({"loops", "optimizer_states", "lr_schedulers", "global_step"} - content.keys()):
-        raise ValueError(
-            f"{path}: expected the state of a training run, but {', '.join(missing)} are missing; start "
-            f"a new run from its weights: weights={path}"
-        )
-    return content
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -279,11 +239,13 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 
 def _read_ckpt(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    content = _load_ckpt(path)
+    content = read_ckpt(path)
     return network_weights(content.get("state_dict", {})), content.get(_METADATA)
 
 
-def _load_ckpt(path: Path) -> dict[str, Any]:
+def read_ckpt(path: Path) -> dict[str, Any]:
+    """The content of a ``.ckpt``; errors are those of `load_checkpoint`."""
+    _existing(path)
     if tarfile.is_tarfile(path):  # of PyTorch before 0.4, whose reader can run code
         raise ValueError(f"{path}: expected a checkpoint, got a tar archive, which swahr does not write")
     try:

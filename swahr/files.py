@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import textwrap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,6 +89,19 @@ class Journal:
         """Delete the file, when its content is elsewhere."""
         self._file.close()
         self.path.unlink()
+
+
+@contextmanager
+def unwritable_reported(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Errors of the libraries that write weights become an OSError with the file's name."""
+    try:
+        yield
+    except Exception as error:  # libraries have errors of their own
+        reason = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise OSError(
+            f"{path}: cannot be written ({reason}), and an earlier file there is unchanged; free space on "
+            "the disk, or choose another output=…"
+        ) from error
 
 
 def check_downloaded(path: str | os.PathLike[str]) -> None:

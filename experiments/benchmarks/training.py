@@ -17,7 +17,7 @@ from swahr.nodes import instantiate
 from swahr.skeleton import COCO
 from swahr.structures import Batch, Maps, NetworkOutput, Targets
 from swahr.targets import TargetEncoder
-from swahr.training.build import prepare_network
+from swahr.training.execution import prepare_network
 
 STRIDES = (4, 2)
 """Of maps without a network."""

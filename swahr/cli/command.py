@@ -122,9 +122,11 @@ def _from_library(error: Exception) -> bool:
     """Whether a ValueError or TypeError was raised in a module of another package."""
     if not isinstance(error, ValueError | TypeError) or "in DataLoader worker process" in str(error):
         return False
-    frames = list(traceback.walk_tb(error.__traceback__))
-    modules = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame, _ in frames]
-    return bool(modules) and modules[-1] not in ("swahr", "hydra", "omegaconf", "lightning")
+    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    if package in ("swahr", "hydra", "omegaconf", "lightning"):
+        return False
+    return package in sys.stdlib_module_names or "site-packages" in frame.f_code.co_filename
 
 
 def _saved(error: Exception, folder: Path | None) -> str:

@@ -46,11 +46,11 @@ def evaluate(config: DictConfig) -> float:
     source = build_source(node.val, chosen_skeleton(config.data.skeleton, checkpoint))
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
     truth = source.ground_truth()
-    metrics_of = build_evaluation(config.evaluation, truth, checkpoint.skeleton)
+    metrics_of = build_evaluation(config.evaluation, truth, source.skeleton)
     folder = fresh_folder(config.output)
     log_findings(source)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
-    category = person_category(truth, checkpoint.skeleton)
+    category = person_category(truth, source.skeleton)
     poses: dict[int, Poses] = {}
     problems: list[str] = []
     with Journal(folder / "results.partial.jsonl") as journal:

@@ -7,20 +7,19 @@ import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.checkpoint import load_weights, read_resumable
+from swahr.checkpoint import load_weights
 from swahr.cli.command import fresh_folder, or_fail, report
 from swahr.cli.processes import check_devices, other_processes
 from swahr.training import ExportBest, Throughput
 from swahr.training.build import TrainingRun, build_training, log_findings
 from swahr.training.callbacks import find_callback
+from swahr.training.resuming import check_resumes, read_resumable
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -46,7 +45,7 @@ def train(config: DictConfig) -> float:
     state = None if config.ckpt is None else read_resumable(config.ckpt)
     run = build_training(config, folder)
     if state is not None:
-        _check_resumes(config.ckpt, state, run)
+        check_resumes(config.ckpt, state, run.module, run.trainer)
         del state
     check_devices(run.trainer, config.trainer.strategy)
     if not run.trainer.is_global_zero:
@@ -74,31 +73,6 @@ def train(config: DictConfig) -> float:
         }
     )
     return best.best if best is not None else last.get("val/AP", -math.inf)
-
-
-def _check_resumes(path: str, state: Mapping[str, Any], run: TrainingRun) -> None:
-    """Raise ValueError unless a run can resume from a training state and has steps left."""
-    ours, trainer = run.module.state_dict(), run.trainer
-    for theirs in (state["state_dict"], state.get("current_model_state", state["state_dict"])):
-        shapes = [{name: tuple(tensor.shape) for name, tensor in each.items()} for each in (theirs, ours)]
-        differing = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
-        if differing:
-            first = differing[0]
-            raise ValueError(
-                f"ckpt={path}: expected the network and loss of this run, but {len(differing)} tensors "
-                f"differ, first {first}: {shapes[0].get(first)} in the file and {shapes[1].get(first)} here; "
-                f"resume with the options of that run, or start a new one from its weights: weights={path}"
-            )
-    epochs = state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    for name, done, most in (
-        ("epochs", epochs, trainer.max_epochs),
-        ("steps", state["global_step"], trainer.max_steps),
-    ):
-        if most is not None and 0 <= most <= done:
-            raise ValueError(
-                f"ckpt={path}: expected a run with {name} left, but it has trained {done} and "
-                f"trainer.max_{name}={most}; set more, or start a new run from its weights: weights={path}"
-            )
 
 
 def _keep_best(best: Path, folder: Path) -> None:

@@ -36,7 +36,7 @@ def draw_curves(metrics_csv: str | Path, folder: str | Path, *, footer: str = ""
         ValueError: it has no ``step`` column, or neither ``train/`` nor ``val/`` columns.
     """
     series = read_metrics(metrics_csv)
-    losses = _select(series, "train/")
+    losses = _select({name: series[name] for name in series if name != "train/tag_separation"}, "train/")
     # COCO's tools write -1 where no person qualifies.
     accuracies = {name: curve for name, curve in _select(series, "val/A").items() if curve[1].min() >= 0}
     figures = {}

@@ -27,12 +27,12 @@ from swahr.checkpoint import describe_run
 from swahr.data import Source
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import check_evaluable, person_category, results_from_poses
-from swahr.model import recompute_activations
 from swahr.model.published import weights_file
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
+from swahr.training.execution import prepare_network
 from swahr.training.initial_weights import start_from
 from swahr.training.rehearsal import rehearsed
 from swahr.training.run_files import MetricsFile, TensorBoardFiles, WholeCheckpoints
@@ -140,21 +140,11 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     criterion = instantiate(config.loss, **skeleton_facts(data.skeleton), **target_facts(config.targets))
     model = model_node(config.model, criterion.needs)
     network = build_network(model, data.skeleton)
-    weights = None if config.weights is None else weights_file(config.weights)
-    if weights is not None:
-        start_from(
-            network,
-            weights,
-            data.skeleton,
-            keypoints=config.weights_keypoints,
-            build=partial(build_network, model),
-        )
-    elif config.weights_keypoints != "same":
-        raise ValueError(
-            f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
-        )
+    _initialise(network, config, data.skeleton, partial(build_network, model))
     files = annotation_files([config.data.module.train, config.data.module.val])
-    stamp = provenance(seed=config.seed, files=[*files, *([weights] if weights else [])])
+    stamp = provenance(
+        seed=config.seed, files=[*files, *([weights_file(config.weights)] if config.weights else [])]
+    )
     stamp |= data_stamp(train=data.train, val=data.val)
     description = describe(config, model, network_facts(network), data.skeleton, stamp)
     footer = f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}"
@@ -190,6 +180,24 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         batch_size=_largest_batch(data, trainer.world_size),
     )
     return TrainingRun(trainer, module, data)
+
+
+def _initialise(
+    network: nn.Module, config: DictConfig, skeleton: Skeleton, build: Callable[[Skeleton], nn.Module]
+) -> None:
+    """Load the initial weights, if there are any."""
+    if config.weights is not None:
+        start_from(
+            network,
+            weights_file(config.weights),
+            skeleton,
+            keypoints=config.weights_keypoints,
+            build=build,
+        )
+    elif config.weights_keypoints != "same":
+        raise ValueError(
+            f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
+        )
 
 
 def _build_trainer(node: DictConfig, **parts: Any) -> Trainer:
@@ -229,38 +237,6 @@ def _largest_batch(data: PoseDataModule, world_size: int) -> int:
     if size < data.batch_size:
         _log.warning("data.module.batch_size=%d, but the only batch has %d images", data.batch_size, size)
     return size
-
-
-def prepare_network(
-    network: nn.Module,
-    *,
-    channels_last: bool,
-    compile: bool,  # noqa: A002 - PyTorch's own word
-    activation_checkpointing: bool,
-) -> nn.Module:
-    """Set the execution options of a network in place, and return it; its outputs stay the same.
-
-    Args:
-        network: the network (`swahr.model.HigherHRNet`).
-        channels_last: whether weights and activations have the channels-last memory layout.
-        compile: whether to compile with TorchInductor at the first call.
-        activation_checkpointing: whether the backward pass recomputes activations (`swahr.model.recompute`).
-
-    Raises:
-        ValueError: ``compile`` and ``activation_checkpointing`` are both set.
-    """
-    if compile and activation_checkpointing:
-        raise ValueError(
-            "training.compile and training.activation_checkpointing exclude each other, because the compiler "
-            "decides itself what to recompute; set one of them to false"
-        )
-    if channels_last:
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
-    if activation_checkpointing:
-        recompute_activations(network)
-    if compile:
-        network.compile()
-    return network
 
 
 def describe(

@@ -10,8 +10,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from swahr.checkpoint import unwritable_reported
-from swahr.files import whole_file
+from swahr.files import unwritable_reported, whole_file
 
 _log = logging.getLogger(__name__)
 

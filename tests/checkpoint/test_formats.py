@@ -17,13 +17,13 @@ from swahr.checkpoint import (
     describe_run,
     load_checkpoint,
     network_weights,
-    read_resumable,
     save_checkpoint,
 )
 from swahr.cli.command import compose_config
 from swahr.cli.train import train
 from swahr.migration import FORMAT
 from swahr.training.build import build_training
+from swahr.training.resuming import read_resumable
 
 HERE = Path(__file__).resolve().parent
 FORMATS = range(1, FORMAT + 1)

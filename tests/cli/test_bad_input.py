@@ -174,7 +174,7 @@ def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, t
     error = swahr(*smoke, "model.backbone.channels=[8,16,32,64]").error
     assert f"{checkpoint}: the checkpoint is of another architecture" in error
     assert (
-        f"{checkpoint}: the checkpoint was trained for the 17 keypoints"
+        f"{checkpoint}: the weights are for the 17 keypoints"
         in swahr(*smoke, "data.skeleton=crowdpose").error
     )
     data = ["data=custom", f"data.root={nine_keypoint_dataset}"]
@@ -195,7 +195,7 @@ def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, t
         ("lr=1 trainer.max_epoch=3", "did you mean training.optimiser.lr?"),
         (
             "model=tinny",
-            "no model=tinny (did you mean model=tiny?); the options are hrnet_w32, tiny, w32, w48",
+            "no model=tinny (did you mean model=tiny?); the options are hrnet_w32, lite, tiny, w32, w48",
         ),
         ("experiment=smok", "did you mean experiment=smoke?"),
         ("-m loss=mse,sawhr", "no loss=sawhr (did you mean loss=sahr or loss=swahr"),

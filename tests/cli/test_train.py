@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from swahr.checkpoint import load_checkpoint, read_resumable
+from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
 from swahr.cli.train import train
+from swahr.training.resuming import read_resumable
 
 
 def smoke(folder, *overrides):

@@ -6,7 +6,7 @@ import torch
 from small_network import small_network
 
 from swahr.inference import TorchNetwork
-from swahr.training.build import prepare_network
+from swahr.training.execution import prepare_network
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import torch
 from small_network import small_network
 
 from swahr.model import HigherHRNet
-from swahr.training.build import prepare_network
+from swahr.training.execution import prepare_network
 
 OFF = {"channels_last": False, "compile": False, "activation_checkpointing": False}
 
