@@ -1,6 +1,7 @@
 """The provenance stamp of every checkpoint, result file and figure."""
 
 import hashlib
+import logging
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from swahr.data import Source
+
+_log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "lightning", "numpy", "opencv-python", "faster-coco-eval")
 
@@ -32,6 +37,21 @@ def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[st
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "sha256": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
     }
+
+
+def data_stamp(**sources: Source) -> dict[str, Any]:
+    """The findings of sources that are read from annotation files, for stamps."""
+    found = {name: getattr(source, "findings", None) for name, source in sources.items()}
+    return {"data": {name: findings.to_dict() for name, findings in found.items() if findings is not None}}
+
+
+def log_findings(*sources: Source) -> None:
+    """Log what the annotations of sources hold, and what is implausible in them."""
+    for source in sources:
+        if (findings := getattr(source, "findings", None)) is not None:
+            _log.info("%s", findings.summary())
+            for text in (*findings.errors, *findings.warnings):
+                _log.warning("%s: %s", findings.source, text)
 
 
 def _commit() -> str | None:

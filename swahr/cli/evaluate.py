@@ -23,9 +23,9 @@ from swahr.files import Journal, write_json
 from swahr.images import write_image
 from swahr.pipeline import Image
 from swahr.predictor import RUN_SETTINGS, Predictor, located
-from swahr.provenance import provenance
+from swahr.provenance import data_stamp, log_findings, provenance
 from swahr.structures import LabelledImage, Poses
-from swahr.training.build import annotation_files, build_evaluation, build_source, data_stamp, log_findings
+from swahr.training.build import annotation_files, build_evaluation, build_source
 from swahr.training.callbacks import prediction_page
 
 _log = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.checkpoint import load_weights
 from swahr.cli.command import fresh_folder, or_fail, report
 from swahr.cli.processes import check_devices, other_processes
+from swahr.provenance import log_findings
 from swahr.training import ExportBest, Throughput
-from swahr.training.build import TrainingRun, build_training, log_findings
+from swahr.training.build import TrainingRun, build_training
 from swahr.training.callbacks import find_callback
 from swahr.training.resuming import check_resumes, read_resumable
 

@@ -24,12 +24,11 @@ from swahr.build import (
     target_facts,
 )
 from swahr.checkpoint import describe_run
-from swahr.data import Source
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import check_evaluable, person_category, results_from_poses
 from swahr.model.published import weights_file
 from swahr.nodes import instantiate
-from swahr.provenance import provenance
+from swahr.provenance import data_stamp, provenance
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 from swahr.training.execution import prepare_network
@@ -50,21 +49,6 @@ def build_source(node: DictConfig, skeleton: str | Skeleton | None, *, insist: b
         return instantiate(node, **_data_facts(skeleton))
     values = {key: value for key, value in _plain(node).items() if key != "insist"}
     return instantiate(values, **_data_facts(skeleton), insist=True)
-
-
-def data_stamp(**sources: Source) -> dict[str, Any]:
-    """The findings of sources that are read from annotation files, for stamps."""
-    found = {name: getattr(source, "findings", None) for name, source in sources.items()}
-    return {"data": {name: findings.to_dict() for name, findings in found.items() if findings is not None}}
-
-
-def log_findings(*sources: Source) -> None:
-    """Log what the annotations of sources hold, and what is implausible in them."""
-    for source in sources:
-        if (findings := getattr(source, "findings", None)) is not None:
-            _log.info("%s", findings.summary())
-            for text in (*findings.errors, *findings.warnings):
-                _log.warning("%s: %s", findings.source, text)
 
 
 def build_data(config: DictConfig) -> PoseDataModule:
