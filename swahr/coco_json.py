@@ -50,7 +50,9 @@ def read_dataset(path: str | Path) -> dict[str, Any]:
     for name in _SECTIONS:
         entries = content[name]
         if not isinstance(entries, list):
-            raise ValueError(f"{path}: expected a list of objects as '{name}', got {shown(entries)}")  # noqa: TRY004
+            raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
+                f"{path}: expected a list of objects as '{name}', got {shown(entries)}"
+            )
         if bad := [index for index, entry in enumerate(entries) if not isinstance(entry, dict)]:
             got = shown(entries[bad[0]])
             raise ValueError(

@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.checkpoint import load_weights
 from swahr.cli.command import fresh_folder, or_fail, report
 from swahr.cli.processes import check_devices, other_processes
+from swahr.cli.resuming import check_resumes, read_resumable
 from swahr.provenance import log_findings
 from swahr.training import ExportBest, Throughput
 from swahr.training.build import TrainingRun, build_training
 from swahr.training.callbacks import find_callback
-from swahr.training.resuming import check_resumes, read_resumable
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -97,7 +97,7 @@ def _quieten_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NOISE:
-        warnings.filterwarnings("ignore", message)
+        warnings.filterwarnings("ignore", message)  # see above
 
 
 def join_run(config_file: str) -> None:

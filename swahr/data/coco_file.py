@@ -219,7 +219,9 @@ def _annotation(
 def _keypoints(values: Any, skeleton: Skeleton, where: str) -> Float64[np.ndarray, "k 3"]:
     """The (x, y, visibility) of one person; what is no number where visibility is 0 becomes 0."""
     if not isinstance(values, list):
-        raise ValueError(f"{where}: expected a list of numbers as 'keypoints', got {shown(values)}")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
+            f"{where}: expected a list of numbers as 'keypoints', got {shown(values)}"
+        )
     coco_json.require_triples(values, skeleton, where)
     triples = values.copy()
     for v in range(2, len(values), 3):

@@ -23,7 +23,9 @@ def check_segmentation(segmentation: Any, size: tuple[int, int], where: str) -> 
         _check_run_lengths(segmentation, size, where)
         return
     if not isinstance(segmentation, list | None):
-        raise ValueError(f"{where}: expected polygons or run lengths, got {shown(segmentation)}")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - the file is wrong, not a caller's type
+            f"{where}: expected polygons or run lengths, got {shown(segmentation)}"
+        )
     for polygon in segmentation or ():
         _check_polygon(polygon, size, where)
 

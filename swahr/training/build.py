@@ -124,11 +124,9 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     criterion = instantiate(config.loss, **skeleton_facts(data.skeleton), **target_facts(config.targets))
     model = model_node(config.model, criterion.needs)
     network = build_network(model, data.skeleton)
-    _initialise(network, config, data.skeleton, partial(build_network, model))
+    weights = _initialise(network, config, data.skeleton, partial(build_network, model))
     files = annotation_files([config.data.module.train, config.data.module.val])
-    stamp = provenance(
-        seed=config.seed, files=[*files, *([weights_file(config.weights)] if config.weights else [])]
-    )
+    stamp = provenance(seed=config.seed, files=[*files, *weights])
     stamp |= data_stamp(train=data.train, val=data.val)
     description = describe(config, model, network_facts(network), data.skeleton, stamp)
     footer = f"swahr {stamp['swahr']} {stamp['commit'] or ''} seed {stamp['seed']} {stamp['device']}"
@@ -151,6 +149,8 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
     )
     with rehearsed("reading the first images"):
         data.try_first_images(processes=trainer.num_devices)
+    with rehearsed("evaluation of the validation annotations"):
+        evaluate = build_evaluation(config.evaluation, data.val.ground_truth(), data.skeleton)
     facts = skeleton_facts(data.skeleton) | target_facts(config.targets) | network_facts(network)
     module = instantiate(
         config.training.module,
@@ -159,7 +159,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         encode_targets=instantiate(config.targets, **facts),
         criterion=criterion,
         pipeline=build_pipeline(config, facts),
-        evaluate=_tried_evaluation(config.evaluation, data),
+        evaluate=evaluate,
         optimiser=instantiate(config.training.optimiser),
         batch_size=_largest_batch(data, trainer.world_size),
     )
@@ -168,20 +168,16 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
 
 def _initialise(
     network: nn.Module, config: DictConfig, skeleton: Skeleton, build: Callable[[Skeleton], nn.Module]
-) -> None:
-    """Load the initial weights, if there are any."""
-    if config.weights is not None:
-        start_from(
-            network,
-            weights_file(config.weights),
-            skeleton,
-            keypoints=config.weights_keypoints,
-            build=build,
-        )
-    elif config.weights_keypoints != "same":
-        raise ValueError(
-            f"weights_keypoints={config.weights_keypoints}: expected weights=…, got none; set it"
-        )
+) -> list[Path]:
+    """Load the initial weights, if there are any; returns their files."""
+    keypoints = config.weights_keypoints
+    if config.weights is None:
+        if keypoints != "same":
+            raise ValueError(f"weights_keypoints={keypoints}: expected weights=…, got none; set it")
+        return []
+    path = weights_file(config.weights)
+    start_from(network, path, skeleton, keypoints=keypoints, build=build)
+    return [path]
 
 
 def _build_trainer(node: DictConfig, **parts: Any) -> Trainer:
@@ -202,17 +198,6 @@ def _build_trainer(node: DictConfig, **parts: Any) -> Trainer:
             f"This machine has {torch.cuda.device_count()} CUDA devices; accelerator=auto devices=1 fit any"
         ) from error
     return trainer
-
-
-def _tried_evaluation(
-    node: DictConfig, data: PoseDataModule
-) -> Callable[[Mapping[int, Poses]], dict[str, float]]:
-    """The evaluation of validation images, tried with nobody found in any of them."""
-    truth, skeleton = data.val.ground_truth(), data.skeleton
-    evaluate = build_evaluation(node, truth, skeleton)
-    with rehearsed("evaluation of the validation annotations"):
-        evaluate({image["id"]: Poses.nobody(skeleton) for image in truth["images"]})
-    return evaluate
 
 
 def _largest_batch(data: PoseDataModule, world_size: int) -> int:

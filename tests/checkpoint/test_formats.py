@@ -20,10 +20,10 @@ from swahr.checkpoint import (
     save_checkpoint,
 )
 from swahr.cli.command import compose_config
+from swahr.cli.resuming import read_resumable
 from swahr.cli.train import train
 from swahr.migration import FORMAT
 from swahr.training.build import build_training
-from swahr.training.resuming import read_resumable
 
 HERE = Path(__file__).resolve().parent
 FORMATS = range(1, FORMAT + 1)

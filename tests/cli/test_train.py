@@ -6,8 +6,8 @@ import torch
 
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
+from swahr.cli.resuming import read_resumable
 from swahr.cli.train import train
-from swahr.training.resuming import read_resumable
 
 
 def smoke(folder, *overrides):

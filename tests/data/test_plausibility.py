@@ -111,7 +111,7 @@ ERRORS: dict[str, tuple[Change, str]] = {
     "labelled at minus one": (placed([-1, -1, 1]), r"at \(0, 0\) or \(-1, -1\) .* need visibility 0"),
     "turned size": (turned_size, "2 of 30 people are in images whose height and width seem to be exchanged"),
     "nobody counted": (everybody(num_keypoints=0), "have num_keypoints 0 .* evaluation ignores them"),
-    "sides without pairs": (names("Left Eye", "RightEar", "L_Lip", "toe_r"), "Left Eye, RightEar, L_Lip, to"),
+    "sides without pairs": (names("Left Eye", "RightEar", "L_Lip", "toe_r"), "RightEar, L_Lip, toe_r look"),
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def test_keypoints_without_a_common_name_and_unknown_settings(coco_weights: Path
         start_from(network(animal), coco_weights, animal, keypoints="by_name", build=network)
     start_from(network(animal), coco_weights, animal, keypoints="new", build=network)
     with pytest.raises(ValueError, match="weights_keypoints: expected one of 'same', 'by_name', 'new'"):
-        start_from(network(animal), coco_weights, animal, keypoints="some", build=network)  # type: ignore[arg-type]
+        start_from(network(animal), coco_weights, animal, keypoints="some", build=network)  # type: ignore[arg-type] # wrong on purpose
 
 
 def test_everything_else_must_match(coco_weights: Path) -> None:
@@ -163,7 +163,7 @@ def test_networks_that_do_not_know_their_keypoints(coco_weights: Path) -> None:
     class Unknowing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.load_state_dict = lambda _: None  # type: ignore[method-assign, assignment]
+            self.load_state_dict = lambda _: None  # type: ignore[method-assign, assignment] # a stand-in
 
     with pytest.raises(TypeError, match="expected a network with the method keypoint_rows, got Unknowing"):
         start_from(Unknowing(), coco_weights, CROWDPOSE, keypoints="new", build=lambda _: Unknowing())

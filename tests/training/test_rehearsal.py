@@ -41,7 +41,7 @@ def test_annotations_that_the_protocol_cannot_use(make_run: Any, monkeypatch: An
         return truth
 
     monkeypatch.setattr(SyntheticSource, "ground_truth", without_index)
-    with pytest.raises(ValueError, match=r"crowdIndex"):
+    with pytest.raises(ValueError, match=r"evaluation of the validation annotations failed.*crowdIndex"):
         make_run(tmp_path / "run", "evaluation=crowdpose")
 
 
