@@ -24,14 +24,14 @@ def gpu(config: DictConfig) -> dict[str, Any]:
         ValueError: there is no GPU, or a part is unknown.
     """
     _check(config)
-    folder, start = fresh_folder(config.output), time.monotonic()
+    folder, start, stamp = fresh_folder(config.output), time.monotonic(), provenance(seed=config.seed)
     parts = run_parts(config, folder)
     result = {
         "dry_run": config.dry_run,
         "device": config.device,
         "passed": all(part["status"] == "passed" for part in parts.values()),
         "seconds": time.monotonic() - start,
-        "stamp": provenance(seed=config.seed),
+        "stamp": stamp,
         "parts": parts,
     }
     write_json(folder / "gpu.json", result)

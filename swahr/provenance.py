@@ -2,21 +2,25 @@
 
 import hashlib
 import logging
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 
 from swahr.data import Source
 
 _log = logging.getLogger(__name__)
 
-_LIBRARIES = ("torch", "lightning", "numpy", "opencv-python", "faster-coco-eval")
+_LIBRARIES = ("torch", "lightning", "numpy", "faster-coco-eval")
+_COMMIT = "SWAHR_COMMIT"
+"""The environment variable that states the commit of a copy without ``.git``, e.g. in a container."""
 
 
 def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[str, Any]:
@@ -28,12 +32,12 @@ def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[st
     """
     cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
     return {
-        "swahr": version("swahr"),
+        "swahr": _version("swahr"),
         "commit": _commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
+        "libraries": {name: _version(name) for name in _LIBRARIES} | {"opencv": cv2.__version__},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
         "sha256": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
     }
@@ -54,11 +58,19 @@ def log_findings(*sources: Source) -> None:
                 _log.warning("%s: %s", findings.source, text)
 
 
+def _version(package: str) -> str | None:
+    """The version of an installed package; None in a copy that is used without being installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _commit() -> str | None:
     """The checkout's commit, followed by ``+`` if files differ from it; None in an installed wheel."""
     folder = Path(__file__).resolve().parent
     if not (folder.parent / ".git").exists():
-        return None
+        return os.environ.get(_COMMIT)
     command = ("git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+")
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)

@@ -1,8 +1,17 @@
 """Annotated images, augmentation and batches; `swahr.data.datamodule` has the loaders."""
 
+from swahr.data.appearance import RandomAppearance
 from swahr.data.coco import CocoSource
 from swahr.data.dataset import EpochSampler, PoseDataset, collate
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 
-__all__ = ["CocoSource", "EpochSampler", "PoseDataset", "RandomAffine", "Source", "collate"]
+__all__ = [
+    "CocoSource",
+    "EpochSampler",
+    "PoseDataset",
+    "RandomAffine",
+    "RandomAppearance",
+    "Source",
+    "collate",
+]

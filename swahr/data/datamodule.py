@@ -12,7 +12,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
-from swahr.data.dataset import EpochLoader, EpochSampler, LabelledImages, PoseDataset, collate
+from swahr.data.dataset import Appearance, EpochLoader, EpochSampler, LabelledImages, PoseDataset, collate
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 from swahr.skeleton import Skeleton
@@ -38,6 +38,7 @@ class PoseDataModule(LightningDataModule):
         val_batch_size: images per validation list.
         workers: worker processes per loader; 0 loads in the main process.
         seed: seed of the order and the augmentation.
+        appearance: a further change of training images, e.g. a `RandomAppearance`.
 
     Raises:
         ValueError: the sources have different skeletons or no images, or a number is too small.
@@ -52,6 +53,7 @@ class PoseDataModule(LightningDataModule):
         val_batch_size: int,
         workers: int,
         seed: int,
+        appearance: Appearance | None = None,
     ) -> None:
         super().__init__()
         if train.skeleton != val.skeleton:
@@ -71,6 +73,7 @@ class PoseDataModule(LightningDataModule):
         self.train, self.val, self.augmentation = train, val, augmentation
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.workers, self.seed = workers, seed
+        self.appearance = appearance
 
     @property
     def skeleton(self) -> Skeleton:
@@ -87,7 +90,7 @@ class PoseDataModule(LightningDataModule):
             OSError: shared memory is too small for the workers, which would then wait for ever.
             ValueError: an image cannot be read or transformed.
         """
-        sample = PoseDataset(self.train, self.augmentation, self.seed)[0, 0]
+        sample = self._training_samples()[0, 0]
         self.val[0]
         batch = (sample.image.nbytes + sample.valid.nbytes) * min(self.batch_size, len(self.train))
         needed = batch * processes * (self.workers * _PREFETCHED + 1)
@@ -102,7 +105,7 @@ class PoseDataModule(LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         """The loader of augmented batches; order and augmentation differ in each epoch."""
-        dataset = PoseDataset(self.train, self.augmentation, self.seed)
+        dataset = self._training_samples()
         sampler = EpochSampler(len(dataset), self.seed, *self._rank_and_world_size(), done=self._samples_done)
         return EpochLoader(
             dataset,
@@ -113,6 +116,9 @@ class PoseDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **_worker_options(self.workers),
         )
+
+    def _training_samples(self) -> PoseDataset:
+        return PoseDataset(self.train, self.augmentation, self.seed, self.appearance)
 
     def val_dataloader(self) -> DataLoader[LabelledImage]:
         """The loader of lists of unmodified images, in the source's order.

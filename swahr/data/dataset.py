@@ -1,18 +1,22 @@
 """Reproducible training samples, their order in an epoch, and batches."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from swahr.data.appearance import Image
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 from swahr.structures import ABSENT, Batch, LabelledImage, Sample
 
 Key = tuple[int, int]
 """Key of a training sample: (epoch, index)."""
+Appearance = Callable[[Image, np.random.Generator], Image]
+"""Changes the appearance of an augmented image, but no positions in it."""
 
 
 class PoseDataset(Dataset[Sample]):
@@ -20,10 +24,15 @@ class PoseDataset(Dataset[Sample]):
 
     Each sample has its own random generator, seeded by (seed, epoch, index). Samples therefore depend neither
     on the number of workers nor on earlier samples, and a resumed run equals an uninterrupted one.
+
+    ``appearance`` (e.g. a `RandomAppearance`) is applied after the ``augmentation``.
     """
 
-    def __init__(self, source: Source, augmentation: RandomAffine, seed: int) -> None:
+    def __init__(
+        self, source: Source, augmentation: RandomAffine, seed: int, appearance: Appearance | None = None
+    ) -> None:
         self.source, self.augmentation, self.seed = source, augmentation, seed
+        self.appearance = appearance
 
     def __len__(self) -> int:
         return len(self.source)
@@ -33,7 +42,10 @@ class PoseDataset(Dataset[Sample]):
         epoch, index = key
         rng = np.random.default_rng((self.seed, epoch, index))
         position = index + epoch * len(self.source) if self.source.unbounded else index
-        return self.augmentation(self.source[position], skeleton=self.source.skeleton, rng=rng)
+        sample = self.augmentation(self.source[position], skeleton=self.source.skeleton, rng=rng)
+        if self.appearance is None:
+            return sample
+        return replace(sample, image=self.appearance(sample.image, rng))
 
 
 class LabelledImages(Dataset[LabelledImage]):
