@@ -23,8 +23,8 @@ ALTERNATIVES = {"model/efficientnet.py", "model/transfer.py", "training/initial_
 """Another backbone, and fine-tuning to other keypoints: not needed to understand the method."""
 EVENING_LINES = 3300
 ALL_LINES = 9000 + 2400 + 600
-"""Without the renderer. Checks of data, lost work, fine-tuning and a backbone came later (2400), then what training on
-photographs needs and the analysis of results."""
+"""Without the renderer. Checks of data, lost work, fine-tuning and a backbone came later (2400), then what
+training on photographs needs and the analysis of results."""
 IMPORTED_MODULES = 45
 NOT_IMPORTED = ("lightning", "matplotlib", "numba", "swahr.synthetic", "swahr.training", "swahr.data")
 
