@@ -54,6 +54,7 @@ class PoseModule(LightningModule):
         self.batch_size = batch_size
         self.validation_poses: dict[int, Poses] = {}
         self._check_finite: Callable[[], None] = lambda: None
+        self._cudnn_benchmark = False
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The sum of the loss terms' means over the batch."""
@@ -84,10 +85,14 @@ class PoseModule(LightningModule):
         self.validation_poses.update(zip((image.image_id for image in images), poses, strict=True))
 
     def on_validation_epoch_start(self) -> None:
+        """Pause cuDNN's search for the fastest algorithms, which takes seconds for each size of image."""
         self.validation_poses = {}
+        self._cudnn_benchmark = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = False
 
     def on_validation_epoch_end(self) -> None:
         """Gather the poses of all processes; the first one evaluates them and logs ``val/…``."""
+        torch.backends.cudnn.benchmark = self._cudnn_benchmark
         if self.trainer.world_size > 1:
             gathered: list[dict[int, Poses]] = [{} for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(gathered, self.validation_poses)

@@ -71,3 +71,19 @@ def test_half_precision_has_finite_losses_and_gradients(make_run, tmp_path, arit
     gradients = [p.grad for p in module.network.parameters() if p.grad is not None]
     assert any(bool((gradient != 0).any()) for gradient in gradients)
     assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def test_cudnn_searches_for_fast_algorithms_in_training_but_not_in_validation(make_run, tmp_path):
+    run, during = make_run(tmp_path, "trainer.benchmark=true"), {"training": set(), "validation": set()}
+    encode, pipeline = run.module.encode_targets, run.module.pipeline
+
+    def noted(name, action):
+        def act(*arguments):
+            during[name].add(torch.backends.cudnn.benchmark)
+            return action(*arguments)
+
+        return act
+
+    run.module.encode_targets, run.module.pipeline = noted("training", encode), noted("validation", pipeline)
+    run.trainer.fit(run.module, datamodule=run.data, weights_only=True)
+    assert during == {"training": {True}, "validation": {False}}
