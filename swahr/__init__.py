@@ -1,7 +1,7 @@
 """swahr: bottom-up multi-person pose estimation with scale- and weight-adaptive heatmap regression.
 
 >>> from swahr import Predictor  # doctest: +SKIP
->>> poses = Predictor.from_checkpoint("best.safetensors")("street.jpg")  # doctest: +SKIP
+>>> poses = Predictor.from_pretrained()("street.jpg")  # doctest: +SKIP
 """
 
 from swahr.checkpoint import load_checkpoint

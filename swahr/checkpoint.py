@@ -24,6 +24,7 @@ from swahr.files import check_downloaded, unwritable_reported, whole_file
 from swahr.migration import FORMAT, migrated
 from swahr.skeleton import Skeleton
 from swahr.trusted import check_targets
+from swahr.weights import located, names
 
 _METADATA = "swahr"
 _PREFIX = "network."
@@ -135,8 +136,8 @@ def load_checkpoint(path: str | os.PathLike[str], *, trust: Iterable[str] = ()) 
     """Read a checkpoint; files of older formats are migrated, and missing settings take their defaults.
 
     Args:
-        path: a ``.safetensors``; a training run's ``.ckpt``, whose averaged weights are preferred; or an
-            exported ``.onnx``, whose weights are not read.
+        path: a ``.safetensors``; a training run's ``.ckpt``, whose averaged weights are preferred; an
+            exported ``.onnx``, whose weights are not read; or the name of a network in `swahr.weights`.
         trust: packages whose classes the file may name besides those of swahr. They are imported, and can run
             any code.
 
@@ -146,7 +147,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, trust: Iterable[str] = ()) 
         ValueError: the file is damaged, not written by swahr, written by a newer version, or names a class of
             a package that is not trusted.
     """
-    path = Path(path)
+    path = located(path)
     return _described(path, *_read(path), trust=trust)
 
 
@@ -160,7 +161,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
 def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such checkpoint; a training run leaves best.safetensors and last.ckpt in its folder"
+            f"{path}: no such checkpoint; a run leaves best.safetensors and last.ckpt in its folder; "
+            f"{', '.join(names())} travels with swahr"
         )
     check_downloaded(path)
     return path

@@ -23,11 +23,13 @@ from swahr.build import (
     target_facts,
 )
 from swahr.checkpoint import Checkpoint, load_checkpoint
+from swahr.choices import check_choice
 from swahr.images import check_image, read_image
 from swahr.inference import ExportedNetwork, TorchNetwork, open_exported
 from swahr.pipeline import Image, PosePipeline
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
+from swahr.weights import DEFAULT, names
 
 _IN_THE_GRAPH = (  # settings that are fixed when a network is exported
     "aggregate.test_scales",
@@ -60,7 +62,7 @@ ImageLike = str | os.PathLike[str] | npt.NDArray[np.uint8] | PillowImage | Seque
 class Predictor:
     """Predicts people and their keypoints in images.
 
-    >>> predictor = Predictor.from_checkpoint("best.safetensors")  # doctest: +SKIP
+    >>> predictor = Predictor.from_pretrained("photos_lite")  # doctest: +SKIP
     >>> poses = predictor("street.jpg")  # doctest: +SKIP
     >>> poses.keypoints.shape  # people, keypoints, (x, y) in pixels of the image  # doctest: +SKIP
 
@@ -77,6 +79,20 @@ class Predictor:
     device: torch.device
 
     @classmethod
+    def from_pretrained(cls, name: str = DEFAULT, **options: Any) -> Predictor:
+        """Load a network that travels with swahr; the model cards are in ``swahr/weights``.
+
+        Args:
+            name: of the network.
+            options: as in `from_checkpoint`.
+
+        Raises:
+            ValueError: there is no such network, or as in `from_checkpoint`.
+        """
+        check_choice("name", name, names())
+        return cls.from_checkpoint(name, **options)
+
+    @classmethod
     def from_checkpoint(
         cls,
         path: str | os.PathLike[str] | Checkpoint,
@@ -88,7 +104,8 @@ class Predictor:
         """Load a checkpoint with its own test-time settings.
 
         Args:
-            path: a ``.safetensors`` or ``.ckpt``, an exported ``.onnx``, or a loaded checkpoint.
+            path: a ``.safetensors`` or ``.ckpt``, an exported ``.onnx``, a name as in `from_pretrained`, or a
+                loaded checkpoint.
             overrides: changes to the test-time settings, such as ``["aggregate.flip=false"]``.
             trust: packages whose classes the file may name besides those of swahr. They can run any code.
             run: ``device``, ``precision``, ``channels_last`` and ``compile`` of

@@ -181,14 +181,21 @@ def _offer_checkpoint_settings(name: str, overrides: list[Override]) -> None:
     checkpoint, trust = given.get("checkpoint"), given.get("trust")
     if checkpoint is not None and checkpoint.is_sweep_override():
         raise ValueError("`checkpoint` cannot be swept: the other defaults are read from it")
+    named = _default_checkpoint(name) if checkpoint is None else checkpoint.value()
     config: Any
-    if checkpoint is None or checkpoint.value() is None:
+    if named is None:
         config = OmegaConf.to_container(_compose("train", []), resolve=False)
     else:
         trusted: Any = None if trust is None else trust.value()
-        config = load_checkpoint(str(checkpoint.value()), trust=trusted or ()).config
+        config = load_checkpoint(str(named), trust=trusted or ()).config
     for group in _GROUPS_OF_A_CHECKPOINT:
         ConfigStore.instance().store(name="from_checkpoint", group=group, node=dict(config[group]))
+
+
+def _default_checkpoint(name: str) -> str | None:
+    """The checkpoint that a command uses if none is given; None if it has to be given, or needs none."""
+    config = OmegaConf.load(configuration_folder() / f"{name}.yaml")
+    return None if OmegaConf.is_missing(config, "checkpoint") else config.checkpoint
 
 
 def compose_config(name: str, overrides: list[str] | None = None) -> DictConfig:

@@ -68,7 +68,7 @@ def evaluate(config: DictConfig) -> float:
     raise_problems(problems, summary=summary, folder=folder)
     metrics = metrics_of(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
-    stamp = provenance(seed=config.seed, files=[config.checkpoint, *annotation_files([node.val])])
+    stamp = provenance(seed=config.seed, files=[checkpoint.path, *annotation_files([node.val])])
     stamp |= data_stamp(val=source)
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
