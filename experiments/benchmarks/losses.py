@@ -125,7 +125,7 @@ def _swahr_in_loops(criterion: Criterion, targets: Targets) -> Callable[[Network
             )
             penalty = reference.scale_map_penalty(maps.scale_maps, target.heatmaps, target.valid)
             terms += [heatmap.weight * error, scale_map.weight * penalty]
-        pull, push = reference.associative_embedding(output[0].tags, targets.tag_index)
+        pull, push = reference.associative_embedding(output[0].tags, targets.tag_index, tag_loss.closeness)
         terms += [tag_loss.pull * pull, tag_loss.push * push]
         return torch.stack([term.mean() for term in terms]).sum()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 
-def associative_embedding(tags, index):
+def associative_embedding(tags, index, closeness="gaussian"):
     """Return pull and push per image (b). Newell et al., 2017, section 3.2.
 
     Args:
         tags: tag maps (b k h w).
         index: pixel ``y * w + x`` of every keypoint (b p k), -1 where it is absent.
+        closeness: of two people, ``gaussian`` as published, or ``laplacian``.
     """
     pulls, pushes = [], []
     for image, rows in enumerate(index.tolist()):
@@ -26,7 +27,8 @@ def associative_embedding(tags, index):
         for i, mean in enumerate(means):
             for j, other in enumerate(means):
                 if i != j:
-                    push = push + torch.exp(-((mean - other) ** 2)) / (len(means) * (len(means) - 1)) / 2
+                    apart = (mean - other) ** 2 if closeness == "gaussian" else (mean - other).abs()
+                    push = push + torch.exp(-apart) / (len(means) * (len(means) - 1)) / 2
         pulls.append(pull)
         pushes.append(push)
     return torch.stack(pulls), torch.stack(pushes)

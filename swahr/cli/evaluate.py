@@ -26,7 +26,7 @@ from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import data_stamp, log_findings, provenance
 from swahr.structures import LabelledImage, Poses
 from swahr.training.build import annotation_files, build_evaluation, build_source
-from swahr.training.callbacks import prediction_page
+from swahr.training.drawings import prediction_page
 
 _log = logging.getLogger(__name__)
 

@@ -36,7 +36,7 @@ def associative_embedding(
     vanish in half precision.
 
     The gradient of push vanishes where means are equal, so that equal tags stay equal. The ``laplacian``
-    closeness exp(-|m_i - m_j|) has its largest gradient there.
+    closeness exp(-|m_i - m_j|), which training uses by default, has its largest gradient there.
 
     Args:
         tags: tag maps (frame: map, the coarsest).

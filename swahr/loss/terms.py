@@ -162,12 +162,12 @@ class TagLoss(Term):
     Args:
         pull: factor of the term that pulls a person's tags together.
         push: factor of the term that pushes people apart.
-        closeness: form of the push term: ``gaussian`` as published, or ``laplacian``.
+        closeness: form of the push term: ``laplacian``, or ``gaussian`` as published.
     """
 
     needs = frozenset({"tags"})
 
-    def __init__(self, pull: float = 0.001, push: float = 0.001, closeness: Closeness = "gaussian") -> None:
+    def __init__(self, pull: float = 0.001, push: float = 0.001, closeness: Closeness = "laplacian") -> None:
         super().__init__()
         check_choice("loss.terms.tags.closeness", closeness, get_args(Closeness))
         self.pull, self.push = pull, push

@@ -3,11 +3,11 @@
 from swahr.training.callbacks import (
     EmaWeights,
     ExportBest,
-    PlotCurves,
-    PredictionPictures,
     SaveOnInterrupt,
     Throughput,
+    WarnOfEqualTags,
 )
+from swahr.training.drawings import PlotCurves, PredictionPictures
 from swahr.training.module import PoseModule
 from swahr.training.optimiser import AdamWithWarmup
 
@@ -20,4 +20,5 @@ __all__ = [
     "PredictionPictures",
     "SaveOnInterrupt",
     "Throughput",
+    "WarnOfEqualTags",
 ]

@@ -120,6 +120,8 @@ def test_a_corrected_experiment_differs_by_its_corrections_only(name):
     assert corrected["aggregate"] == official["aggregate"] | {"project": False}
     assert official["loss"]["terms"]["heatmap"]["adaptation"] == {"_target_": "swahr.loss.TaylorTarget"}
     official["loss"]["terms"]["heatmap"]["adaptation"] = {"_target_": "swahr.loss.ExactTarget"}
+    assert official["loss"]["terms"]["tags"]["closeness"] == "gaussian"
+    official["loss"]["terms"]["tags"]["closeness"] = "laplacian"
     assert corrected["loss"] == official["loss"]
     dark = {
         "_target_": "swahr.decode.Dark", "kernel_size": 11, "rescale": "maximum", "max_offset": 1.0,

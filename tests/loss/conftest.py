@@ -38,7 +38,7 @@ def criterion() -> Callable[..., Criterion]:
     ) -> Criterion:
         terms = {
             "heatmap": HeatmapRegression(heatmap, TARGETS[target], PIXEL_WEIGHTS[pixel_weight]),
-            "tags": TagLoss(pull, push),
+            "tags": TagLoss(pull, push, "gaussian"),  # as published
         }
         if target != "none":
             terms["scale_map"] = ScaleMapPenalty(scale_map)

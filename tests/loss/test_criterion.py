@@ -36,7 +36,7 @@ def without(maps: Maps, name: str) -> Maps:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_files_are_the_papers_ablation(repository, criterion, scene, name) -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(repository / "conf")):
-        shipped = instantiate(compose(overrides=[f"+loss={name}"]).loss)
+        shipped = instantiate(compose(overrides=[f"+loss={name}", "loss.terms.tags.closeness=gaussian"]).loss)
     assert isinstance(shipped, Criterion)
     expected = criterion(*SHIPPED[name])(*scene())
     terms = shipped(*scene())

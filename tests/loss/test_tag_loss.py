@@ -8,7 +8,7 @@ from reference import losses as reference
 from torch import Tensor
 
 from swahr.loss import TagLoss
-from swahr.loss.tags import associative_embedding, tag_separation
+from swahr.loss.tags import Closeness, associative_embedding, tag_separation
 
 
 def _case(people: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -18,11 +18,13 @@ def _case(people: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 @settings(deadline=None, max_examples=40)
-@given(people=st.integers(0, 6), seed=st.integers(0, 10**6))
-def test_equals_the_slow_reference(people: int, seed: int) -> None:
+@given(
+    people=st.integers(0, 6), seed=st.integers(0, 10**6), closeness=st.sampled_from(["gaussian", "laplacian"])
+)
+def test_equals_the_slow_reference(people: int, seed: int, closeness: Closeness) -> None:
     tags, index = _case(people, seed)
-    pull, push = associative_embedding(tags, index)
-    slow_pull, slow_push = reference.associative_embedding(tags, index)
+    pull, push = associative_embedding(tags, index, closeness)
+    slow_pull, slow_push = reference.associative_embedding(tags, index, closeness)
     torch.testing.assert_close((pull, push), (slow_pull, slow_push))
     (gradient,) = torch.autograd.grad((pull + 2 * push).sum(), tags)
     expected = torch.zeros_like(tags)

@@ -1,10 +1,12 @@
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from swahr.build import build_network_from
 from swahr.checkpoint import load_checkpoint
+from swahr.training import WarnOfEqualTags
 
 
 def test_a_run_leaves_checkpoints_curves_and_pictures(make_run, tmp_path):
@@ -89,3 +91,19 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     (tmp_path / "torn.ckpt").write_bytes(foreign.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"torn\.ckpt: not a readable checkpoint"):
         load_checkpoint(tmp_path / "torn.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("separations", "warns"),
+    [([0.5] * 12, True), ([0.5] * 9 + [1.5] * 3, False), ([0.5] * 9, False), ([float("nan")] * 12, False)],
+    ids=["equal", "came apart", "too early", "one person per image"],
+)
+def test_tags_that_stay_equal_are_warned_of_once(separations, warns, caplog):
+    watch = WarnOfEqualTags(steps=500, every=50)
+    for i, value in enumerate(separations, start=1):
+        for step in (50 * i - 1, 50 * i):
+            metrics = {"train/tag_separation": torch.tensor(value)}
+            watch.on_train_batch_end(
+                SimpleNamespace(global_step=step, callback_metrics=metrics), None, 0, 0, 0
+            )
+    assert caplog.text.count("tags do not tell people apart") == warns
