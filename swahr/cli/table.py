@@ -134,7 +134,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
         for key in dict.fromkeys(keys):
             column = [row.shown(key) for row in rows]
             tells_apart = any(len({column[i] for i in same}) > 1 for same in alike.values())
-            if tells_apart and column not in columns.values():
+            tested = key.removeprefix("trained.")
+            if tells_apart and (tested == key or column != [row.shown(tested) for row in rows]):
                 columns[key] = column
     return list(columns)
 
@@ -174,10 +175,8 @@ def _warnings(runs: Sequence[RunResult], rows: Sequence[Row], metrics: Sequence[
     warnings = []
     tested = Counter(run.data or "unknown" for run in runs if run.failure is None)
     if len(tested) > 1:
-        listed = "; ".join(f"{data}: {count} runs" for data, count in tested.items())
-        warnings.append(
-            f"Warning: the runs were tested on different data, so metrics do not compare ({listed})."
-        )
+        listed = "; ".join(f"{count} x {data}" for data, count in tested.items())
+        warnings.append(f"Warning: test data differ, so that metrics cannot be compared ({listed}).")
     if any(row.repeated for row in rows):
         places = ", ".join(str(run.path) for row in rows if row.repeated for run in row.finished)
         warnings.append(f"Warning: a seed of the same settings occurs again, in a row of its own ({places}).")
