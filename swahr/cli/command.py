@@ -42,6 +42,8 @@ _USER_ERRORS = (
     TypeError,
     ValueError,
 )
+FAILED = "failed: "
+"""Begins the line of a run's log with the reason why it failed."""
 _COMMANDS_WITH_CHECKPOINT = ("evaluate", "export", "predict", "show")
 _COMMANDS_WITH_IMAGES = ("predict", "show")
 _GROUPS_OF_A_CHECKPOINT = ("data", "targets", *TEST_TIME_GROUPS, "evaluation")
@@ -64,8 +66,15 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
     def guarded(config: DictConfig) -> Any:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             config.output = HydraConfig.get().runtime.output_dir
-            return job(config)  # Hydra reports a failed run and continues with the next one
-        return or_fail(name, lambda: job(config), folder=Path(config.output))
+            return logged(config)  # Hydra reports a failed run and continues with the next one
+        return or_fail(name, lambda: logged(config), folder=Path(config.output))
+
+    def logged(config: DictConfig) -> Any:
+        try:
+            return job(config)
+        except Exception as error:
+            _log_reason(Path(config.output, f"{name}.log"), error)
+            raise
 
     sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:]))
     run = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)
@@ -79,6 +88,13 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
             run()
     finally:
         sys.stdout.write(_with_own_groups(name, text.getvalue()))
+
+
+def _log_reason(log: Path, error: Exception) -> None:
+    """Append a line with the reason why a run failed to its log, where `swahr table` finds it."""
+    if log.parent.is_dir() and is_first_process():
+        with suppress(OSError), log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{FAILED}{type(error).__name__}: {' '.join(str(error).split())}\n")
 
 
 def _flags(arguments: list[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from swahr.pipeline import Image
 from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import data_stamp, log_findings, provenance
 from swahr.structures import LabelledImage, Poses
-from swahr.training.build import annotation_files, build_evaluation, build_source
+from swahr.training.build import annotation_files, build_evaluation, build_source, settings
 from swahr.training.drawings import prediction_page
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ def evaluate(config: DictConfig) -> float:
     checkpoint.check_skeleton(source.skeleton, source="the validation data")
     truth = source.ground_truth()
     metrics_of = build_evaluation(config.evaluation, truth, source.skeleton)
+    stated = settings(config)
     folder = fresh_folder(config.output)
     log_findings(source)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
@@ -69,7 +70,7 @@ def evaluate(config: DictConfig) -> float:
     metrics = metrics_of(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
     stamp = provenance(seed=config.seed, files=[checkpoint.path, *annotation_files([node.val])])
-    stamp |= data_stamp(val=source)
+    stamp |= data_stamp(val=source) | stated | {"checkpoint": checkpoint.stamp}
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
         problems = _draw_page(folder / "predictions.png", source, config.pictures, poses)

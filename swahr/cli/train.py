@@ -17,10 +17,11 @@ from swahr.checkpoint import load_weights
 from swahr.cli.command import fresh_folder, or_fail, report
 from swahr.cli.processes import check_devices, other_processes
 from swahr.cli.resuming import check_resumes, read_resumable
+from swahr.files import write_json
 from swahr.provenance import log_findings
 from swahr.training import ExportBest, Throughput
 from swahr.training.build import TrainingRun, build_training
-from swahr.training.callbacks import find_callback
+from swahr.training.callbacks import find_callback, validation_metrics
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -36,8 +37,8 @@ _log = logging.getLogger(__name__)
 def train(config: DictConfig) -> float:
     """Train a network; returns the best AP, which sweepers maximise.
 
-    Writes ``best.safetensors``, ``last.ckpt``, ``metrics.csv``, ``tensorboard/``, curves, pictures and
-    ``config.yaml`` to ``config.output``.
+    Writes ``best.safetensors``, ``last.ckpt``, ``metrics.csv``, ``tensorboard/``, curves, pictures,
+    ``config.yaml`` and, when it is done, ``result.json`` to ``config.output``.
     """
     seed_everything(config.seed, workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
@@ -63,17 +64,25 @@ def train(config: DictConfig) -> float:
     with other_processes(run.trainer, folder / "config.yaml"):
         _fit(run, config.ckpt)
     best, throughput = find_callback(run.trainer, ExportBest), find_callback(run.trainer, Throughput)
-    last = {name: float(value) for name, value in run.trainer.callback_metrics.items() if "val/" in name}
+    last, speed = validation_metrics(run.trainer), throughput.measurements() if throughput is not None else {}
+    found = best is not None and math.isfinite(best.best)
+    result = {
+        "metrics": best.metrics if best is not None and found else last,
+        "last_validation": last,
+        "images": len(getattr(run.module, "validation_poses", ()) or run.data.val),
+        **speed,
+    }
+    write_json(folder / "result.json", {**result, "stamp": run.stamp})
     report(
         {
             "output": str(folder),
             "best": str(best.path) if best is not None and best.path.exists() else None,
-            "best_AP": best.best if best is not None and math.isfinite(best.best) else None,
-            "last_validation": last,
-            **(throughput.measurements() if throughput is not None else {}),
+            "best_AP": best.best if best is not None and found else None,
+            "last_validation": {f"val/{name}": value for name, value in last.items()},
+            **speed,
         }
     )
-    return best.best if best is not None else last.get("val/AP", -math.inf)
+    return best.best if best is not None else last.get("AP", -math.inf)
 
 
 def _keep_best(best: Path, folder: Path) -> None:

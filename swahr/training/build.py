@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import LambdaCallback
@@ -116,6 +117,7 @@ class TrainingRun:
     trainer: Trainer
     module: LightningModule
     data: PoseDataModule
+    stamp: dict[str, Any]
 
 
 def build_training(config: DictConfig, folder: Path) -> TrainingRun:
@@ -163,7 +165,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         optimiser=instantiate(config.training.optimiser),
         batch_size=_largest_batch(data, trainer.world_size),
     )
-    return TrainingRun(trainer, module, data)
+    return TrainingRun(trainer, module, data, {**stamp, **settings(config)})
 
 
 def _initialise(
@@ -224,12 +226,31 @@ def describe(
         skeleton: the keypoints that the network predicts.
         stamp: see `swahr.provenance.provenance`.
     """
-    whole = {str(name): _plain(value) for name, value in config.items() if name != "data"}
-    whole["data"] = _with_references(config, "data")
+    whole = _whole(config)
     groups = {name: whole[name] for name in (*_DESCRIBED, "data")} | {"model": dict(model)}
-    text = OmegaConf.to_yaml(OmegaConf.create(whole))
     facts = {**facts, "strides": list(facts["strides"])}
-    return describe_run(groups, facts, skeleton, {**stamp, "config": text})
+    return describe_run(groups, facts, skeleton, {**stamp, **settings(config)})
+
+
+def settings(config: DictConfig) -> dict[str, Any]:
+    """A run's configuration as text, its overrides and the options of its groups, for stamps.
+
+    Without Hydra there are no overrides and options.
+    """
+    overrides: list[str] = []
+    choices: dict[str, str] = {}
+    if HydraConfig.initialized():
+        run = HydraConfig.get()
+        overrides = list(run.overrides.task)
+        choices = {key: value for key, value in run.runtime.choices.items() if not key.startswith("hydra/")}
+    text = OmegaConf.to_yaml(OmegaConf.create(_whole(config)))
+    return {"config": text, "overrides": overrides, "choices": choices}
+
+
+def _whole(config: DictConfig) -> dict[str, Any]:
+    """A configuration as plain values, resolved except for references in its data."""
+    whole = {str(name): _plain(value) for name, value in config.items() if name != "data"}
+    return {**whole, "data": _with_references(config, "data")}
 
 
 def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:

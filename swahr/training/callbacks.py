@@ -25,6 +25,12 @@ def find_callback(trainer: Trainer, kind: type[T]) -> T | None:
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
+def validation_metrics(trainer: Trainer) -> dict[str, float]:
+    """The metrics of the last validation, e.g. ``AP``."""
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name.removeprefix("val/"): value for name, value in logged.items() if name.startswith("val/")}
+
+
 class EmaWeights(WeightAveraging):
     """Exponential moving average of weights and BN statistics, for validation and checkpoints.
 
@@ -66,19 +72,24 @@ class ExportBest(Callback):
     Args:
         folder: the run's folder.
         description: see `swahr.checkpoint.describe_run`.
+
+    Attributes:
+        best: the best AP; minus infinity before the first.
+        metrics: all metrics of that validation.
     """
 
     def __init__(self, *, folder: Path, description: str) -> None:
         self.path = folder / "best.safetensors"
         self.description = description
         self.best = -math.inf
+        self.metrics: dict[str, float] = {}
         self._said = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the best AP of a resumed run if its weights were not beside the checkpoint."""
         if trainer.is_global_zero and self.best >= 0 and not self.path.exists():
             _log.warning("%s (AP %.4f) was not beside the checkpoint: it restarts here", self.path, self.best)
-            self.best = -math.inf
+            self.best, self.metrics = -math.inf, {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or "val/AP" not in trainer.callback_metrics:
@@ -88,16 +99,17 @@ class ExportBest(Callback):
             ema = find_callback(trainer, EmaWeights)  # whose weights validation measures
             weights = network_weights(pl_module.state_dict()) if ema is None else ema.averaged_weights()
             save_checkpoint(self.path, weights, self.description)
-            self.best = ap
+            self.best, self.metrics = ap, validation_metrics(trainer)
         elif not ap >= 0 and not self._said:  # COCO's tools have -1
             _log.warning("AP is %g: no annotated person counts, so no weights are saved as the best", ap)
             self._said = True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+        self.metrics = state_dict.get("metrics", {"AP": self.best})  # older checkpoints only have the AP
 
 
 class Throughput(Callback):

@@ -154,7 +154,7 @@ def test_torchrun_leaves_one_folder(tmp_path):
     left = {path.name for path in (tmp_path / result["output"]).iterdir()}
     assert left == {
         ".hydra", "best.safetensors", "config.yaml", "last.ckpt", "metrics.csv", "pictures", "tensorboard",
-        "train.log", "ap.png",
+        "train.log", "ap.png", "result.json",
     }  # fmt: skip
 
 

@@ -28,6 +28,14 @@ def test_a_resumed_run_keeps_its_best(first, tmp_path, capsys):
     best = tmp_path / "second" / "best.safetensors"
     assert best.read_bytes() == (folder / "best.safetensors").read_bytes()
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["best"] == str(best)
+    first_result, result = (
+        json.loads((f / "result.json").read_text()) for f in (folder, tmp_path / "second")
+    )
+    assert result["metrics"] == first_result["metrics"]
+    assert "AP50" in result["metrics"]
+    assert result["last_validation"] == {}
+    assert result["stamp"]["seed"] == 0
+    assert "max_epochs: 2" in result["stamp"]["config"]
 
 
 @pytest.mark.parametrize("damaged", [False, True])
