@@ -13,11 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from swahr.analysis.matching import Matching, match
-from swahr.evaluation.evaluator import ProtocolName
+from swahr.evaluation.evaluator import CROWDING, ProtocolName
 from swahr.skeleton import Skeleton
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
-_CROWDING = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
 
 Weights = Int64[np.ndarray, " i"]  # how often each image counts
 
@@ -141,7 +140,7 @@ class ResampledMetrics:
         if sizes:
             metrics |= {name: size.mean() for name, size in zip(("APM", "APL"), sizes, strict=True)}
         else:
-            for name, (lowest, limit) in _CROWDING.items():
+            for name, (lowest, limit) in CROWDING.items():
                 chosen = (self._crowding >= lowest) & (self._crowding < limit)
                 metrics[name] = _average_precision(self._rankings[0], weights * chosen).mean()
         return {name: float(value) for name, value in metrics.items()}

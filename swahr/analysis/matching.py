@@ -22,10 +22,10 @@ class Matching:
     """The people of a data set, its detections, and who matches whom.
 
     Attributes:
-        images: the ground truth's images, in ascending order of their ids.
-        people: the annotated people by id; ``area`` is that of the protocol, and ``image_id`` is the
+        images: the ground truth's images in ascending order of their ids.
+        people: the annotated people by new ids; ``area`` is that of the protocol, and ``image_id`` the
             position in ``images``, from 1.
-        detections: the results by id, likewise.
+        detections: the results of people's category by new ids, likewise.
         ranges: per range of person area (all; for COCO also medium and large), the record that pycocotools
             keeps of each image, None where there is nobody: ``dtIds`` in descending order of scores, at most
             20; ``gtIds``; ``dtMatches`` (thresholds, detections), the matched person's id or 0; ``dtIgnore``.
@@ -70,9 +70,10 @@ def match(
         if thresholds is not None:
             engine.params.iouThrs = np.array(thresholds)
         engine.evaluate()
-    count = len(contents[0]["images"])
+    numbers = [image["id"] for image in contents[0]["images"]]
+    count = len(numbers)
     return Matching(
-        images=sorted(contents[0]["images"], key=lambda image: int(image["id"])),
+        images=[truth["images"][i] for i in np.argsort(numbers)],
         people=engine.cocoGt.anns,
         detections=engine.cocoDt.anns,
         ranges=[engine.evalImgs[start : start + count] for start in range(0, len(engine.evalImgs), count)],

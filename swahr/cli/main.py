@@ -14,6 +14,7 @@ COMMANDS = {
     "convert": "turn published weights into a checkpoint",
     "export": "write a network as an ONNX file, for ONNX Runtime and OpenVINO",
     "score": "metrics of a results file against annotations",
+    "analyse": "kinds of errors in a results file, AP gained by mending each, and comparisons",
 }
 
 
@@ -60,7 +61,7 @@ def run(command: str) -> None:
     from swahr.cli.command import run_command
 
     job = getattr(importlib.import_module(f"swahr.cli.{command}"), command)
-    job() if command == "score" else run_command(command, job)
+    job() if command in ("score", "analyse") else run_command(command, job)
 
 
 if __name__ == "__main__":
