@@ -29,7 +29,7 @@ _NEIGHBOURS = {"no neighbour": 1.0, "1-2 neighbours": 3.0, "3+ neighbours": np.i
 _UNLABELLED = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """What each detection is, and each labelled keypoint of those that belong to a person.
 

@@ -17,7 +17,7 @@ from swahr.evaluation.tool_input import tool_datasets
 from swahr.skeleton import Skeleton
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matching:
     """The people of a data set, its detections, and who matches whom.
 

@@ -45,6 +45,10 @@ def analyse() -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_unused(arguments.output)
+    if arguments.images is not None and not arguments.images.is_dir():
+        raise FileNotFoundError(
+            f"--images {arguments.images}: expected a folder of images, but there is none; check the path"
+        )
     source = read_annotations(arguments.annotations, arguments.images, insist=arguments.insist)
     analysis, diagnosis = _analysis(source, arguments)
     folder = fresh_folder(str(arguments.output))
