@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "write a network as an ONNX file, for ONNX Runtime and OpenVINO",
     "score": "metrics of a results file against annotations",
     "table": "one table of any runs: Markdown, CSV or LaTeX; mean and spread over seeds",
+    "analyse": "kinds of errors in a results file, AP gained by mending each, and comparisons",
 }
 
 
@@ -61,7 +62,7 @@ def run(command: str) -> None:
     from swahr.cli.command import run_command
 
     job = getattr(importlib.import_module(f"swahr.cli.{command}"), command)
-    job() if command in ("score", "table") else run_command(command, job)
+    job() if command in ("score", "table", "analyse") else run_command(command, job)
 
 
 if __name__ == "__main__":

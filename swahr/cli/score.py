@@ -27,11 +27,16 @@ def score() -> None:
     or_fail("score", lambda: report(_metrics(parser.parse_args())))
 
 
-def _metrics(arguments: argparse.Namespace) -> dict[str, float]:
-    path = arguments.annotations
-    source = CocoSource(annotations=path, images=path.parent, insist=arguments.insist)
+def read_annotations(path: Path, images: Path | None = None, *, insist: bool) -> CocoSource:
+    """An annotation file; what is found in it is written to stderr."""
+    source = CocoSource(annotations=path, images=images or path.parent, insist=insist)
     for text in (source.findings.summary(), *source.findings.errors, *source.findings.warnings):
         sys.stderr.write(f"{text}\n")
+    return source
+
+
+def _metrics(arguments: argparse.Namespace) -> dict[str, float]:
+    source = read_annotations(arguments.annotations, insist=arguments.insist)
     truth = source.ground_truth()
     evaluator = Evaluator(protocol=arguments.protocol, backend=arguments.backend)
     check_evaluable(evaluator, truth, source.skeleton)

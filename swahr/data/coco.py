@@ -161,7 +161,7 @@ def _refusal(path: Path, findings: Findings) -> str:
     return (
         f"{path}: expected plausible annotations, but these would give wrong metrics or training:{found}\n"
         "Correct the file (`swahr check` draws examples), or insist on it as it is: data.insist=true, "
-        "`swahr score --insist`, CocoSource(insist=True)"
+        "`swahr score --insist` (or `analyse`), CocoSource(insist=True)"
     )
 
 

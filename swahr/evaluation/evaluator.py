@@ -25,7 +25,8 @@ _SUPPORTED = {
     "crowdpose": ("faster-coco-eval", "crowdposetools"),
 }
 _ALL, _MEDIUM, _LARGE = range(3)  # indices of COCO's ranges of person area
-_CROWDING = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
+CROWDING = {"AP_easy": (-np.inf, 0.2), "AP_medium": (0.2, 0.8), "AP_hard": (0.8, np.inf)}
+"""The ``crowdIndex`` of the images of each CrowdPose metric: from the first number to below the second."""
 
 
 class Evaluator:
@@ -111,7 +112,7 @@ class Evaluator:
     def _crowdpose_metrics(self, engine: Any, images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         metrics = _coco_metrics(engine.eval["precision"], engine.eval["recall"])
         metrics = {name: metrics[name] for name in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")}
-        for name, (lowest, limit) in _CROWDING.items():
+        for name, (lowest, limit) in CROWDING.items():
             chosen = [image["id"] for image in images if lowest <= image["crowdIndex"] < limit]
             engine.params.imgIds = chosen
             engine.evaluate()

@@ -10,7 +10,7 @@ import pytest
 
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "targets")
 NO_STAGE = {
-    "swahr": {"cli", "draw", "inference", "kernels", "synthetic", "training", "weights"},
+    "swahr": {"analysis", "cli", "draw", "inference", "kernels", "synthetic", "training", "weights"},
     "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
 }
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
