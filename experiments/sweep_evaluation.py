@@ -131,8 +131,8 @@ def _points(values: dict[str, Any]) -> list[Changes]:
     grid, settings = values["grid"], values["settings"]
     if bool(values["search"]) == bool(grid or settings):
         raise ValueError(
-            "expected grid={decode: [quarter, dark]}, settings=[{decode: dark}] or both, or instead search; got "
-            + ("search as well" if values["search"] else "none of them")
+            "expected grid={decode: [quarter, dark]}, settings=[{decode: dark}] or both, or instead search; "
+            f"got {'search as well' if values['search'] else 'none of them'}"
         )
     return [*(grid_points(grid) if grid else []), *listed(settings or [])]
 

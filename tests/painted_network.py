@@ -8,14 +8,17 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from swahr.build import TEST_TIME_GROUPS
 from swahr.checkpoint import describe_run, save_checkpoint
+from swahr.cli.command import compose_config
 from swahr.skeleton import COCO
 from swahr.structures import Maps
 
 _DOT = 2  # half the side of a dot
-_SIGMA = 4.0
+_SIGMA = 2.0  # in pixels of the finest map
 
 
 class PaintedNetwork(nn.Module):
@@ -36,26 +39,23 @@ class PaintedNetwork(nn.Module):
         PaintedNetwork.calls_left -= 1
         red, green, blue = images.float().unbind(1)
         own = (red[:, None] - _red(torch.arange(17))[None, :, None, None]).abs() < 4
-        heat = own * blue[:, None] / 255 * self.gain
-        x = torch.arange(-12, 13)
-        gaussian = torch.exp(-(x**2) / (2 * _SIGMA**2))
-        kernel = (gaussian[:, None] * gaussian / (2 * _DOT) ** 2).expand(17, 1, 25, 25)
-        heat = F.conv2d(heat, kernel, padding=12, groups=17)
+        heat = F.avg_pool2d(own * blue[:, None] / 255 * self.gain, 2)
+        gaussian = torch.exp(-(torch.arange(-6, 7) ** 2) / (2 * _SIGMA**2)) / _DOT
+        columns, rows = (gaussian.view(1, 1, *shape).expand(17, 1, *shape) for shape in ((13, 1), (1, 13)))
+        fine = F.conv2d(heat, columns, padding=(6, 0), groups=17)
+        fine = F.conv2d(fine, rows, padding=(0, 6), groups=17)
         tags = F.max_pool2d(own * green[:, None] / 20, 13, stride=4, padding=6)
-        coarse = Maps(4, {"heatmaps": F.avg_pool2d(heat, 4), "tags": tags})
-        fine = F.avg_pool2d(heat, 2)
+        coarse = Maps(4, {"heatmaps": F.avg_pool2d(fine, 2), "tags": tags})
         return coarse, Maps(2, {"heatmaps": fine, "scale_maps": 0.2 * fine})
 
 
 def write_checkpoint(path: Path) -> Path:
     """A checkpoint of the network, which must be loaded with ``trust=[painted_network]``."""
-    config = {
-        "model": {"_target_": "painted_network.PaintedNetwork"},
-        "aggregate": {"_target_": "swahr.aggregate.Aggregator", "input_size": 128},
-        "data": {"root": None, "skeleton": None, "insist": False, "module": {}},
-    }
+    config: Any = OmegaConf.to_container(compose_config("train", ["aggregate.input_size=128"]))
+    groups = {name: config[name] for name in ("targets", *TEST_TIME_GROUPS, "evaluation", "data")}
+    groups["model"] = {"_target_": "painted_network.PaintedNetwork"}
     facts = {"strides": [4, 2], "size_multiple": 4}
-    save_checkpoint(path, {"gain": torch.ones(1)}, describe_run(config, facts, COCO, {}))
+    save_checkpoint(path, {"gain": torch.ones(1)}, describe_run(groups, facts, COCO, {}))
     return path
 
 

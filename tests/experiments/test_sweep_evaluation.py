@@ -1,4 +1,4 @@
-"""Sweeps: the same metrics as by `swahr evaluate`, few passes, nothing computed twice, and an honest search."""
+"""Sweeps: the same metrics as by `swahr evaluate`, few passes, nothing twice, an honest search."""
 
 import csv
 import json
@@ -32,8 +32,8 @@ def painted(tmp_path_factory) -> Path:
     """A folder with a checkpoint and two sets of images."""
     folder = tmp_path_factory.mktemp("painted")
     write_checkpoint(folder / "painted.safetensors")
-    write_painted(folder, "val", count=11, seed=1)
-    write_painted(folder, "test", count=7, seed=2)
+    write_painted(folder, "val", count=6, seed=1)
+    write_painted(folder, "test", count=5, seed=2)
     return folder
 
 
@@ -52,6 +52,7 @@ def sweep(painted, common, tmp_path, monkeypatch, capsys) -> Callable[..., list[
 
     def run(**values: Any) -> list[dict[str, Any]]:
         PaintedNetwork.calls = 0
+        capsys.readouterr()
         config = compose_config("sweep_evaluation", [f"output={tmp_path / 'sweep'}"])
         config.checkpoints = str(painted / "painted.safetensors")
         for key, value in ({"common": common} | values).items():
@@ -92,7 +93,7 @@ def test_a_sweep_equals_swahr_evaluate_in_every_setting_with_one_pass_per_aggreg
         np.testing.assert_allclose([*row["metrics"].values()], [*expected.values()], rtol=0, atol=1e-12)
     found = [row["metrics"]["AP"] for row in rows]
     assert len(set(found)) > 6
-    assert 0.1 < min(found) < max(found) < 0.99
+    assert 0.5 < max(found) < 0.99
 
 
 def test_what_is_finished_is_not_computed_again(sweep, tmp_path):
@@ -154,7 +155,7 @@ def test_a_setting_that_fails_costs_no_other(sweep, monkeypatch, tmp_path, paint
     grid = {"decode.recover.threshold": [0.1, 0.25]}
     with pytest.raises(ValueError, match="1 of 2 settings failed") as failed:
         sweep(grid=grid)
-    assert f"{painted / 'images' / 'val_1.png'}: no recovery today" in str(failed.value)
+    assert f"{painted / 'images' / 'val_1.png'}: RuntimeError: no recovery today" in str(failed.value)
     done, wrong = read_json(tmp_path / "sweep" / "sweep.json")["rows"]
     assert done["metrics"]["AP"] > 0.1
     assert "no recovery today" in wrong["error"]
@@ -221,16 +222,16 @@ def test_wrong_settings_are_found_before_the_network_runs(sweep, values, message
 def test_a_search_reports_the_best_setting_on_other_images(sweep, alone, tmp_path):
     pytest.importorskip("optuna")
     report = {"data.module.val.annotations": "${data.root}/test.json"}
-    search = SEARCH | {"report": report, "trials": 8}
+    search = SEARCH | {"report": report, "trials": 5}
     rows = sweep(search=search)
     searched = read_json(next((tmp_path / "sweep").glob("search_painted_*.json")))
     objectives = {json.dumps(trial["changes"]): trial["objective"] for trial in searched["trials"]}
-    assert len(objectives) == 8
+    assert len(objectives) == 5
     assert max(objectives.values()) == objectives[json.dumps(searched["best"])]
     assert max(objectives.values()) > min(objectives.values())
     assert [row["changes"] for row in rows] == [{}, searched["best"]]
     for row in rows:
-        assert row["images"] == 7
+        assert row["images"] == 5
         np.testing.assert_allclose(
             [*row["metrics"].values()], [*alone(report | row["changes"]).values()], rtol=0, atol=1e-12
         )
@@ -242,9 +243,9 @@ def test_a_search_reports_the_best_setting_on_other_images(sweep, alone, tmp_pat
     # A longer search goes on where this one ended.
     assert sweep(search=search) == rows
     assert PaintedNetwork.calls == 0
-    sweep(search=search | {"trials": 10})
+    sweep(search=search | {"trials": 7})
     longer = read_json(next((tmp_path / "sweep").glob("search_painted_*.json")))["trials"]
-    assert longer[:8] == searched["trials"]
+    assert longer[:5] == searched["trials"]
 
 
 def test_a_search_on_the_images_it_reports_is_refused(sweep):
