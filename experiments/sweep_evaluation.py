@@ -24,8 +24,7 @@ from sweep.tables import Row, Store, write_tables
 
 from swahr.cli.command import report, run_command
 from swahr.cli.problems import raise_problems
-from swahr.provenance import provenance
-from swahr.training.build import annotation_files
+from swahr.provenance import data_stamp, provenance
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +57,11 @@ class Sweep:
 
     def __init__(self, config: DictConfig) -> None:
         values: Any = OmegaConf.to_container(config, resolve=False)
+        for key in ("common", "grid", "search"):
+            if not isinstance(values[key] or {}, dict):
+                raise ValueError(  # noqa: TRY004 - the setting is wrong, not a caller's type
+                    f"{key}: expected a mapping such as {{decode: dark}}, got {values[key]!r}"
+                )
         given = values["checkpoints"]
         self.checkpoints: list[str] = list(dict.fromkeys([given] if isinstance(given, str) else given))
         if not self.checkpoints:
@@ -91,13 +95,14 @@ class Sweep:
         for checkpoint in dict.fromkeys(setting.checkpoint for setting in settings):
             own = [setting for setting in settings if setting.checkpoint == checkpoint]
             missing = {each.identity: each for each in own if each.identity not in self.store}
-            passes, _ = prepared(list(missing.values())) if missing else ([], None)
+            passes = prepared(list(missing.values())) if missing else []
             for number, one in enumerate(passes, start=1):
                 _log.info("pass %d of %d: %d settings", number, len(passes), len(one.settings))
                 try:
                     self._finish(one)
                 except (OSError, RuntimeError, ValueError) as error:  # of the images or the network
-                    self.errors |= dict.fromkeys(one.settings, str(error))
+                    unfinished = [identity for identity in one.settings if identity not in self.store]
+                    self.errors |= dict.fromkeys(unfinished, str(error))
                 self._write()
         self._write()
 
@@ -106,8 +111,8 @@ class Sweep:
             if isinstance(outcome, Exception):
                 self.errors[setting.identity] = str(outcome)
                 continue
-            files = [setting.checkpoint, *annotation_files([setting.config.data.module.val])]
-            row = {"metrics": outcome, "images": len(one.source), "stamp": provenance(seed=None, files=files)}
+            stamp = provenance(seed=None, files=setting.files) | data_stamp(val=one.source)
+            row = {"metrics": outcome, "images": len(one.source), "stamp": stamp}
             self.store.add(setting.identity, row)
 
     def _failed(self, setting: Setting) -> bool:
@@ -123,7 +128,8 @@ class Sweep:
 
     def _write(self) -> None:
         if rows := self.rows():
-            write_tables(self.folder, rows, provenance(seed=None))
+            files = sorted({file for setting in self.settings for file in setting.files})
+            write_tables(self.folder, rows, provenance(seed=None, files=files))
 
 
 def _points(values: dict[str, Any]) -> list[Changes]:

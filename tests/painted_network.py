@@ -49,13 +49,13 @@ class PaintedNetwork(nn.Module):
         return coarse, Maps(2, {"heatmaps": fine, "scale_maps": 0.2 * fine})
 
 
-def write_checkpoint(path: Path) -> Path:
+def write_checkpoint(path: Path, gain: float = 1.0) -> Path:
     """A checkpoint of the network, which must be loaded with ``trust=[painted_network]``."""
     config: Any = OmegaConf.to_container(compose_config("train", ["aggregate.input_size=128"]))
     groups = {name: config[name] for name in ("targets", *TEST_TIME_GROUPS, "evaluation", "data")}
     groups["model"] = {"_target_": "painted_network.PaintedNetwork"}
     facts = {"strides": [4, 2], "size_multiple": 4}
-    save_checkpoint(path, {"gain": torch.ones(1)}, describe_run(groups, facts, COCO, {}))
+    save_checkpoint(path, {"gain": torch.tensor([gain])}, describe_run(groups, facts, COCO, {}))
     return path
 
 

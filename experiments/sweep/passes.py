@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swahr.build import build_pipeline, chosen_skeleton, network_facts, skeleton_facts, target_facts
@@ -41,26 +41,30 @@ class Decoded(Poses):
 
 
 @dataclass(frozen=True, eq=False)
-class Sources:
-    """The validation images of settings, each read once.
-
-    Attributes:
-        checkpoint: defines the keypoints.
-        read: sources by `Setting.images`.
-    """
+class Loaded:
+    """A checkpoint, with the images and networks that its settings need, each loaded once."""
 
     checkpoint: Checkpoint
-    read: dict[str, Source]
+    sources: dict[str, Source] = field(default_factory=dict)
+    predictors: dict[tuple[Any, ...], Predictor] = field(default_factory=dict)
 
-    def of(self, setting: Setting) -> Source:
+    def source(self, setting: Setting) -> Source:
         """The images of a setting; errors as in `swahr evaluate`."""
-        if setting.images not in self.read:
+        if setting.images not in self.sources:
             data = setting.config.data
             source: Source = build_source(data.module.val, chosen_skeleton(data.skeleton, self.checkpoint))
             self.checkpoint.check_skeleton(source.skeleton, source="the validation data")
             log_findings(source)
-            self.read[setting.images] = source
-        return self.read[setting.images]
+            self.sources[setting.images] = source
+        return self.sources[setting.images]
+
+    def predictor(self, setting: Setting) -> Predictor:
+        """The network in the precision and on the device of a setting; the pipeline may be another's."""
+        run = {name: setting.config[name] for name in RUN_SETTINGS}
+        key = tuple(run.values())
+        if key not in self.predictors:
+            self.predictors[key] = Predictor.with_settings(self.checkpoint, setting.config, **run)
+        return self.predictors[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ class Pass:
         settings: by `Setting.identity`.
         pipelines: likewise.
         metrics: functions from poses to metrics, likewise.
-        predictor: has the network that predicts the maps, and the pipeline of the first setting.
+        predictor: has the network that predicts the maps.
         facts: about the skeleton, the targets and the network.
         source: the images.
     """
@@ -98,9 +102,9 @@ class Pass:
                 except Exception as error:
                     errors.setdefault(identity, error)
         for identity, setting in self.settings.items():
-            found = poses.pop(identity)
+            found, outcome = poses.pop(identity), errors.get(identity)
             try:
-                yield setting, errors[identity] if identity in errors else self.metrics[identity](found)
+                yield setting, outcome or self.metrics[identity](found)
             except ValueError as error:
                 yield setting, error
 
@@ -112,7 +116,8 @@ class Pass:
     def _outcomes(self, *steps: Any) -> Iterator[tuple[int, int, Any]]:
         """Index, id, and `Undecoded` or what ``steps`` make of it, of each image."""
         module = next(iter(self.settings.values())).config.data.module
-        holding = replace(self.predictor.pipeline, decode=_Hold(self.source.skeleton), steps=steps)
+        pipeline = next(iter(self.pipelines.values()))
+        holding = replace(pipeline, decode=_Hold(self.source.skeleton), steps=steps)
         predictor = replace(self.predictor, pipeline=holding)
         found = outcomes(predictor, self.source, module.val_batch_size, module.workers)
         for index, image_id, outcome in found:
@@ -121,8 +126,8 @@ class Pass:
             yield index, image_id, outcome
 
 
-def prepared(settings: Sequence[Setting]) -> tuple[list[Pass], Sources]:
-    """The passes that settings of one checkpoint need, and their images.
+def prepared(settings: Sequence[Setting]) -> list[Pass]:
+    """The passes that settings of one checkpoint need.
 
     Raises:
         ValueError: the checkpoint, the data or a setting is not usable; in the latter case it is named.
@@ -134,11 +139,11 @@ def prepared(settings: Sequence[Setting]) -> tuple[list[Pass], Sources]:
             f"{checkpoint.path}: expected a .safetensors or .ckpt, as settings are fixed in an exported "
             "network; use the checkpoint that it was exported from"
         )
-    sources = Sources(checkpoint, {})
+    loaded = Loaded(checkpoint)
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
         groups.setdefault(setting.maps, []).append(setting)
-    return [_pass(own, sources) for own in groups.values()], sources
+    return [_pass(own, loaded) for own in groups.values()]
 
 
 def checked(outcome: Poses | Exception, name: str) -> Poses:
@@ -164,12 +169,10 @@ def poses_in(pipeline: PosePipeline, maps: DenseMaps, images: Sequence[Image]) -
     return list(found)
 
 
-def _pass(settings: Sequence[Setting], sources: Sources) -> Pass:
-    config, source = settings[0].config, sources.of(settings[0])
-    run = {name: config[name] for name in RUN_SETTINGS}
-    predictor = Predictor.with_settings(sources.checkpoint, config, **run)
+def _pass(settings: Sequence[Setting], loaded: Loaded) -> Pass:
+    source, predictor = loaded.source(settings[0]), loaded.predictor(settings[0])
     facts = skeleton_facts(predictor.skeleton) | network_facts(predictor.network)
-    facts |= target_facts(sources.checkpoint.config["targets"])
+    facts |= target_facts(loaded.checkpoint.config["targets"])
     built = {setting.identity: components(setting, facts, source) for setting in settings}
     return Pass(
         settings={setting.identity: setting for setting in settings},

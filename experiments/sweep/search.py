@@ -19,7 +19,6 @@ from swahr.files import unwritable_reported, write_json
 from swahr.geometry import Affine
 from swahr.provenance import provenance
 from swahr.structures import DenseMaps, Poses
-from swahr.training.build import annotation_files
 from sweep.passes import Pass, checked, components, poses_in, prepared
 from sweep.settings import AFTER_THE_NETWORK, Changes, Setting, setting_of
 from sweep.tables import Store
@@ -49,6 +48,8 @@ class Search:
         check_setting("search.trials", self.trials, int)
         if self.trials < 1 or not self.space or not self.report:
             raise ValueError("search: expected at least one trial, and entries in space and report")
+        if others := [key for key in self.report if key.partition(".")[0] != "data"]:
+            raise ValueError(f"search.report: expected keys of data, got {', '.join(others)}; use common")
         for key, values in self.space.items():
             if key.lstrip("+").partition(".")[0] not in _SEARCHABLE:
                 raise ValueError(
@@ -83,14 +84,13 @@ def found_settings(
     """
     base = setting_of(checkpoint, common, {})
     own = setting_of(checkpoint, {**common, **search.report}, {})
-    passes, sources = prepared([base, own])
-    _check_disjoint(sources.of(base), sources.of(own))
+    searched, *reported = prepared([base, own])
+    _check_disjoint(searched.source, (reported or [searched])[0].source)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix="maps_") as cache:
-        cached = _CachedMaps(passes[0], Path(cache))
+        cached = _CachedMaps(searched, Path(cache))
         trials = _trials(checkpoint, common, search, cached, store)
     best = max(trials, key=lambda trial: trial["objective"])["changes"]
-    files = [checkpoint, *annotation_files([base.config.data.module.val])]
     write_json(
         folder / f"search_{Path(checkpoint).stem}_{base.identity[:8]}.json",
         {
@@ -98,7 +98,7 @@ def found_settings(
             "objective": f"{search.metric} on the images searched on, from maps in half precision; no result",
             "best": best,
             "trials": trials,
-            "stamp": provenance(seed=search.seed, files=files),
+            "stamp": provenance(seed=search.seed, files=base.files),
         },
     )
     return [own, setting_of(checkpoint, {**common, **search.report}, best)]
@@ -185,8 +185,10 @@ def _choices(values: Any) -> bool:
 
 
 def _check_disjoint(searched: Source, reported: Source) -> None:
-    names = {searched.describe(i) for i in range(len(searched))}
-    if common := sorted(names.intersection(reported.describe(i) for i in range(len(reported)))):
+    names = [
+        {Path(source.describe(i)).resolve() for i in range(len(source))} for source in (searched, reported)
+    ]
+    if common := sorted(names[0] & names[1]):
         raise ValueError(
             f"search.report: expected other images than those searched on, got {len(common)} of the same, "
             f"such as {common[0]}; choose another split, as the best of many settings looks too good there"

@@ -45,11 +45,17 @@ class Setting:
     def __str__(self) -> str:
         return " ".join([Path(self.checkpoint).name, *map(_override, self.changes.items())])
 
+    @property
+    def files(self) -> list[str]:
+        """The weights and annotations."""
+        return [self.checkpoint, *annotation_files([self.config.data.module.val])]
+
     @cached_property
     def identity(self) -> str:
         """A digest of all that determines the metrics: settings, weights, annotations, code, libraries."""
-        files = [self.checkpoint, *annotation_files([self.config.data.module.val])]
-        return hashlib.sha256(_json([*map(_digest, files), _environment(), self._values])).hexdigest()[:20]
+        return hashlib.sha256(_json([*map(_digest, self.files), _environment(), self._values])).hexdigest()[
+            :20
+        ]
 
     @cached_property
     def maps(self) -> str:
