@@ -55,12 +55,12 @@ _WITHOUT_FILES = [  # Hydra's settings in processes that write nothing
 ]
 
 
-def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
+def run_command(name: str, job: Callable[[DictConfig], Any], *, resumes: bool = False) -> None:
     """Run ``job`` under Hydra with the configuration ``conf/<name>.yaml`` and the command line.
 
     Errors become one message; ``HYDRA_FULL_ERROR=1`` shows the traceback instead. Each run of a
     sweep has its own ``output`` in the folder given on the command line. In commands that load a checkpoint,
-    ``model=FILE`` is the same as ``checkpoint=FILE``.
+    ``model=FILE`` is the same as ``checkpoint=FILE``. If the job ``resumes``, ``output`` may have files.
     """
 
     def guarded(config: DictConfig) -> Any:
@@ -76,7 +76,7 @@ def run_command(name: str, job: Callable[[DictConfig], Any]) -> None:
             _log_reason(Path(config.output, f"{name}.log"), error)
             raise
 
-    sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:]))
+    sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:], resumes=resumes))
     run = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)
     if not any(_flags(sys.argv[1:]).values()):
         run()
@@ -157,7 +157,7 @@ def _saved(error: Exception, folder: Path | None) -> str:
     return "HYDRA_FULL_ERROR=1 shows the traceback"
 
 
-def _prepared(name: str, arguments: list[str]) -> list[str]:
+def _prepared(name: str, arguments: list[str], *, resumes: bool) -> list[str]:
     """The arguments for Hydra, overrides first; they are checked here, before Hydra makes a folder."""
     given = vars(get_args_parser().parse_intermixed_args(arguments))
     words, sweep = given["overrides"], given["multirun"]
@@ -180,7 +180,8 @@ def _prepared(name: str, arguments: list[str]) -> list[str]:
     for run in runs:
         config = compose_checked(name, run, lambda values: _compose(name, values))
         if not sweep and is_first_process():
-            check_unused(Path(config.output))
+            if not resumes:
+                check_unused(Path(config.output))
             _check_creatable(Path(config.output))
     if sweep:  # only swept settings are part of the folders' names
         fixed = [o.key_or_group for o in overrides if not o.is_sweep_override() and not o.is_hydra_override()]

@@ -55,7 +55,7 @@ def evaluate(config: DictConfig) -> float:
     poses: dict[int, Poses] = {}
     problems: list[str] = []
     with Journal(folder / "results.partial.jsonl") as journal:
-        for index, image_id, outcome in _outcomes(predictor, source, node.val_batch_size, node.workers):
+        for index, image_id, outcome in outcomes(predictor, source, node.val_batch_size, node.workers):
             if isinstance(outcome, Exception):
                 problems.append(str(located(outcome, source.describe(index))))
                 continue
@@ -79,7 +79,7 @@ def evaluate(config: DictConfig) -> float:
     return metrics["AP"]
 
 
-def _outcomes(
+def outcomes(
     predictor: Predictor, source: Source, batch_size: int, workers: int
 ) -> Iterator[tuple[int, int, Poses | Exception]]:
     """Index, id, and poses or error of each image of a source; the id is 0 if the image cannot be read."""

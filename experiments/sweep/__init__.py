@@ -1,0 +1,1 @@
+"""Evaluation of many test-time settings with few passes over the network."""
