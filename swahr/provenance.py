@@ -28,7 +28,8 @@ def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[st
 
     Args:
         seed: the run's seed; None if nothing is random.
-        files: annotation and weight files, recorded without their folders.
+        files: annotation and weight files, recorded without their folders; ``name (2)`` is the second file of
+            that name.
     """
     cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
     return {
@@ -39,8 +40,18 @@ def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[st
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in _LIBRARIES} | {"opencv": cv2.__version__},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
-        "sha256": {Path(file).name: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
+        "sha256": _hashes(files),
     }
+
+
+def _hashes(files: Iterable[str | Path]) -> dict[str, str]:
+    """SHA-256 by file name; a further file of the same name is numbered."""
+    hashes: dict[str, str] = {}
+    for path in dict.fromkeys(map(Path, files)):
+        number = sum(key.partition(" (")[0] == path.name for key in hashes) + 1
+        name = f"{path.name} ({number})" if number > 1 else path.name
+        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
 
 
 def data_stamp(**sources: Source) -> dict[str, Any]:
