@@ -1,7 +1,8 @@
-"""Trains the tiny network on rendered crowds, evaluates it on held-out ones, and draws its predictions.
+"""Finds a person in a photograph, then trains the tiny network on rendered crowds and evaluates it on others.
 
-The same as::
+The photograph travels with matplotlib: Grace Hopper, in the public domain. The same as::
 
+    swahr predict <…>/grace_hopper.jpg output=runs/demo/<time>/photo
     swahr train experiment=demo output=runs/demo/<time>/train trainer.accelerator=cpu trainer.devices=2
     swahr evaluate checkpoint=<…>/train/best.safetensors data.module.val.seed=2 data.module.val.size=300
 
@@ -17,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 import torch
+from matplotlib import cbook
 
 TWO_PROCESSES = ["trainer.accelerator=cpu", "trainer.devices=2"]
 HELD_OUT = [
@@ -32,12 +34,14 @@ def _swahr(command: str, *overrides: str) -> None:
 def main() -> None:
     """Run both commands; print the AP and the paths of the files."""
     folder = Path("runs/demo") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    _swahr("predict", cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), f"output={folder}/photo")
     one_device = torch.cuda.is_available() or os.cpu_count() == 1
     _swahr("train", "experiment=demo", f"output={folder}/train", *([] if one_device else TWO_PROCESSES))
     checkpoint = folder / "train" / "best.safetensors"
     _swahr("evaluate", f"checkpoint={checkpoint}", f"output={folder}/evaluate", *HELD_OUT)
     metrics = folder / "evaluate" / "metrics.json"
     outputs = {
+        "photograph": folder / "photo" / "pictures" / "grace_hopper.jpg",
         "AP on held-out crowds": json.loads(metrics.read_text())["metrics"]["AP"],
         "metrics": metrics,
         "loss curve": folder / "train" / "loss.png",
