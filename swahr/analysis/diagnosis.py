@@ -13,6 +13,7 @@ from pycocotools.mask import iou
 
 from swahr.analysis.matching import Matching, match
 from swahr.evaluation.evaluator import CROWDING, ProtocolName
+from swahr.evaluation.tool_input import is_crowd_index
 from swahr.skeleton import Skeleton
 
 MATCHED = 0.1
@@ -86,7 +87,7 @@ class Diagnosis:
         Neighbours are people whose boxes overlap with an IoU above 0.1.
         """
         images, people = self.matching.images, self.matching.people
-        if not all("crowdIndex" in image for image in images):
+        if not all(is_crowd_index(image.get("crowdIndex")) for image in images):
             return _grouped(_neighbours(people), _NEIGHBOURS)
         limits = {name.removeprefix("AP_"): limit for name, (_, limit) in CROWDING.items()}
         values = {one: images[person["image_id"] - 1]["crowdIndex"] for one, person in people.items()}

@@ -1,6 +1,7 @@
 """Checked ground truth and results, in the format that COCO tools read."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -107,11 +108,8 @@ def _renumbered(
 def _check_fields(
     images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], needed: str
 ) -> None:
-    if needed == "crowdIndex" and (lacking := [image["id"] for image in images if needed not in image]):
-        raise ValueError(
-            f"protocol 'crowdpose' needs the crowdIndex of every image, but {len(lacking)} images have none "
-            f"(the first: {lacking[0]}); use CrowdPose's annotation file, or protocol 'coco'"
-        )
+    if needed == "crowdIndex":
+        _check_crowding(images)
     for field in ("keypoints", "bbox", "area") if needed == "area" else ("keypoints", "bbox"):
         if lacking := [person for person in annotations if field not in person]:
             raise ValueError(
@@ -119,6 +117,26 @@ def _check_fields(
                 f"{lacking[0].get('id')} of image {lacking[0]['image_id']}); add it"
                 + (", or use protocol 'crowdpose', which uses the box" if field == "area" else "")
             )
+
+
+def is_crowd_index(value: object) -> bool:
+    """Whether a value can be CrowdPose's ``crowdIndex``: 0 where nobody is crowded; some are above 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _check_crowding(images: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ValueError unless every image has a ``crowdIndex``, and they are no percentages."""
+    if lacking := [image for image in images if not is_crowd_index(image.get("crowdIndex"))]:
+        raise ValueError(
+            f"protocol 'crowdpose' needs the crowdIndex of every image, a number from 0, but {len(lacking)} "
+            f"images have none (the first: {lacking[0]['id']} has {lacking[0].get('crowdIndex')!r}); use "
+            "CrowdPose's annotation file, or protocol 'coco'"
+        )
+    if len(above := [image["id"] for image in images if image["crowdIndex"] > 1]) > len(images) / 2:
+        raise ValueError(
+            f"{len(above)} of {len(images)} images have a crowdIndex above 1, which looks like percentages; "
+            "write fractions, as CrowdPose does"
+        )
 
 
 def _check_image_ids(

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,23 @@ def test_the_evaluator_can_be_tried_without_results(protocol: Any) -> None:
 def test_a_trial_finds_what_the_protocol_lacks() -> None:
     truth, _ = crowd()
     del truth["images"][4]["crowdIndex"]
-    with pytest.raises(ValueError, match="needs the crowdIndex of every image, but 1 images have none"):
+    with pytest.raises(ValueError, match="needs the crowdIndex of every image.*but 1 images have none"):
         check_evaluable(Evaluator("crowdpose"), truth, COCO)
     with pytest.raises(ValueError, match="no category with the 14 keypoints"):
         check_evaluable(Evaluator(), truth, CROWDPOSE)
+
+
+@pytest.mark.parametrize("value", [None, "0.5", float("nan"), -1, float("inf"), True, [0.5]])
+def test_a_crowd_index_that_is_none(value: object) -> None:
+    truth, _ = crowd()
+    truth["images"][4]["crowdIndex"] = value
+    with pytest.raises(ValueError, match=f"crowdIndex.*a number from 0.*has {re.escape(repr(value))}"):
+        check_evaluable(Evaluator("crowdpose"), truth, COCO)
+
+
+def test_crowd_indices_in_percent() -> None:
+    truth, _ = crowd()
+    for image in truth["images"]:
+        image["crowdIndex"] *= 100
+    with pytest.raises(ValueError, match="looks like percentages"):
+        check_evaluable(Evaluator("crowdpose"), truth, COCO)
