@@ -18,7 +18,7 @@ from swahr.decode import Decoder
 from swahr.skeleton import COCO
 from swahr.structures import Poses
 from swahr.synthetic import SyntheticSource
-from swahr.training import callbacks
+from swahr.training import drawings
 
 
 def names(folder: Path) -> list[str]:
@@ -242,6 +242,6 @@ def test_captions_have_the_name_of_the_file_only(monkeypatch, untyped):
     image = source[0]
     poses = Poses(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros((0, 17), bool), COCO)
     monkeypatch.setattr(SyntheticSource, "describe", lambda *_: "a/long/path/street.jpg")
-    monkeypatch.setattr(callbacks, "contact_sheet", lambda images, titles: titles)
+    monkeypatch.setattr(drawings, "contact_sheet", lambda images, titles: titles)
     (caption,) = callbacks.prediction_page(source, [0], {image.image_id: poses})
     assert caption.startswith("street.jpg: 0 drawn of 0 found, ")
