@@ -243,5 +243,5 @@ def test_captions_have_the_name_of_the_file_only(monkeypatch, untyped):
     poses = Poses(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros((0, 17), bool), COCO)
     monkeypatch.setattr(SyntheticSource, "describe", lambda *_: "a/long/path/street.jpg")
     monkeypatch.setattr(drawings, "contact_sheet", lambda images, titles: titles)
-    (caption,) = callbacks.prediction_page(source, [0], {image.image_id: poses})
+    (caption,) = drawings.prediction_page(source, [0], {image.image_id: poses})
     assert caption.startswith("street.jpg: 0 drawn of 0 found, ")

@@ -243,7 +243,7 @@ def test_the_evaluator_can_be_tried_without_results(protocol: Any) -> None:
 def test_a_trial_finds_what_the_protocol_lacks() -> None:
     truth, _ = crowd()
     del truth["images"][4]["crowdIndex"]
-    with pytest.raises(ValueError, match="needs the crowdIndex of every image.*but 1 images have none"):
+    with pytest.raises(ValueError, match=r"needs the crowdIndex of every image.*but 1 images have none"):
         check_evaluable(Evaluator("crowdpose"), truth, COCO)
     with pytest.raises(ValueError, match="no category with the 14 keypoints"):
         check_evaluable(Evaluator(), truth, CROWDPOSE)

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from swahr.synthetic import SyntheticSource
-from swahr.training import callbacks as module_of_callbacks
+from swahr.training import drawings
 from swahr.training.callbacks import ExportBest, SaveOnInterrupt, find_callback
 from swahr.training.rehearsal import rehearsed
 from swahr.training.run_files import WholeCheckpoints
@@ -78,7 +78,7 @@ def test_parts_are_tried_before_the_first_step(
 ) -> None:
     run = make_run(tmp_path)
     owner, _, attribute = name.rpartition(".")
-    monkeypatch.setattr(run.module if owner else module_of_callbacks, attribute, fail)
+    monkeypatch.setattr(run.module if owner else drawings, attribute, fail)
     monkeypatch.setattr(run.module, "training_step", never)
     with pytest.raises(
         ValueError, match=rf"{part} failed when tried before the first step: KeyError\('broken'\)"
@@ -94,8 +94,8 @@ def test_other_errors_pass_when_nothing_is_rehearsed() -> None:
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (module_of_callbacks, "write_image"),
-        (module_of_callbacks, "draw_curves"),
+        (drawings, "write_image"),
+        (drawings, "draw_curves"),
         (CSVLogger, "save"),
         (TensorBoardLogger, "log_metrics"),
         (TensorBoardLogger, "finalize"),

@@ -98,7 +98,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path):
     [([0.5] * 12, True), ([0.5] * 9 + [1.5] * 3, False), ([0.5] * 9, False), ([float("nan")] * 12, False)],
     ids=["equal", "came apart", "too early", "one person per image"],
 )
-def test_tags_that_stay_equal_are_warned_of_once(separations, warns, caplog):
+def test_tags_that_stay_equal_are_warned_of_once(separations, warns, caplog, untyped):
     watch = WarnOfEqualTags(steps=500, every=50)
     for i, value in enumerate(separations, start=1):
         for step in (50 * i - 1, 50 * i):
