@@ -16,6 +16,7 @@ _TITLES = {
     "speed": "Speed",
     "training": "Short trainings",
     "compiled": "Speed of compiled networks",
+    "photographs": "Training on photographs",
 }
 _NOTES = {
     "equality": (

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpu_suite.checks import Check
 from gpu_suite.equality import compare_devices
 from gpu_suite.marked_tests import run_marked_tests
+from gpu_suite.photographs import train_on_photographs
 from gpu_suite.short_training import train_shortly
 from gpu_suite.speed import measure_compiled, measure_eager
 
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[DictConfig, torch.device], Iterator[Check]]] = {
     "speed": measure_eager,
     "training": train_shortly,
     "compiled": measure_compiled,
+    "photographs": train_on_photographs,
 }
 
 

@@ -21,6 +21,7 @@ from gpu_suite.part import PARTS, run_part
 from gpu_suite.speed import measure_eager
 from omegaconf import OmegaConf
 
+from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
 from swahr.grouping import PeakExtractor
 
@@ -32,9 +33,14 @@ def dry_run(folder: Path, *overrides: str):
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def dry_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("gpu") / "run"
+
+
+@pytest.fixture(scope="module")
+def result(dry_folder):
     """Of a dry run of all parts; a page is given, and must not be written."""
-    folder = tmp_path_factory.mktemp("gpu")
+    folder = dry_folder.parent
     result = gpu(dry_run(folder, f"page={folder / 'page.md'}"))
     assert not (folder / "page.md").exists()
     assert json.loads((folder / "run" / "gpu.json").read_text()) == result
@@ -51,6 +57,16 @@ def test_every_part_passes_and_is_marked_as_a_dry_run(result):
 
 def measurements(result, part: str) -> dict[str, dict]:
     return {check["name"]: check["measurements"] for check in result["parts"][part]["checks"]}
+
+
+def test_photographs_are_trained_on_for_the_budget_and_the_weights_are_packed(result, dry_folder):
+    found = measurements(result, "photographs")
+    trial, training = found["photographs: speed"], found["photographs: training"]
+    expected = 0.2 * 120 * trial["images_per_second"] / training["images per epoch"]
+    assert 1 <= training["epochs"] <= max(1, expected)
+    checkpoint = load_checkpoint(dry_folder / "photographs.safetensors")
+    assert checkpoint.path.stat().st_size == training["bytes"]
+    assert 0 <= training["AP"] <= 1
 
 
 def test_every_stage_is_compared(result):
