@@ -160,8 +160,8 @@ plt.show()
 
 # %% [markdown]
 # Each person is a horizontal band. Bands are 1.5 apart and points deviate by 0.25, so that a limit of 1
-# (`tag_threshold`) separates most of them. Dots outside their band are keypoints that overlap another
-# person's, and false peaks have the tag of the person at that position.
+# (`tag_threshold`) separates most of them. Dots outside their band are keypoints close to another person's of
+# the same type, and false peaks have the tag of the person at that position.
 #
 # ## 3. The order of visits, and the assignment
 #
@@ -403,6 +403,7 @@ for ax, recover, text in zip(axes, (None, KeypointRecovery()), ("without", "with
         ax, draw_poses(labelled.image, poses, threshold=0.02), f"{text} recovery: {len(poses)} people"
     )
 plt.show()
+print("scores of people:", ", ".join(f"{score:.2f}" for score in np.sort(poses.score)[::-1]))
 
 # %% [markdown]
 # Left, there are ten people instead of seven: two consist of stray peaks, and the pink person of the picture

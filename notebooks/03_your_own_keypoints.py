@@ -203,7 +203,6 @@ plt.show()
 
 # %%
 predict = Predictor.from_checkpoint(folder / "run" / "best.safetensors")
-val = CocoSource(folder / "puppets" / "val.json", folder / "puppets" / "images")
 files = [folder / "puppets" / "images" / f"val_{i:02d}.png" for i in range(1, 13)]
 poses = predict.predict(files)
 chosen = range(4)
