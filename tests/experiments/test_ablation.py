@@ -1,0 +1,206 @@
+"""The ablation: what is missing is done, nothing twice, and no other configuration passes for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ablation_parts.training
+import pytest
+from ablation import ablation
+from ablation_parts.plan import runs_of
+from ablation_parts.training import attempts, learning_curve, logs, loss_shares
+from omegaconf import DictConfig, OmegaConf
+
+from swahr.cli.command import compose_config
+from swahr.files import read_json
+
+SMOKE = ["experiment=smoke", "trainer.log_every_n_steps=1", "grouping.peaks.threshold=-1"]
+VARIANTS = [
+    {"name": "mse", "overrides": ["loss=mse"], "seeds": [0]},
+    {"name": "swahr", "overrides": ["loss=swahr"], "seeds": [0, 1]},
+]
+
+
+def plan(folder: Path, **changes: Any) -> DictConfig:
+    """A plan of runs of seconds, whose test set is rendered."""
+    config = compose_config("ablation")
+    own = {
+        "data_root": str(folder),
+        "train": SMOKE,
+        "variants": VARIANTS,
+        "only": ["mse_0", "swahr_0"],
+        "resamples": 20,
+        "results": str(folder / "results"),
+        "output": str(folder / "runs"),
+    }
+    OmegaConf.set_struct(config, False)
+    config.tests = {"others": {"data.module.val.seed": 5, "data.module.val.size": 3}}
+    for key, value in (own | changes).items():
+        config[key] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The folder of a finished plan."""
+    folder = tmp_path_factory.mktemp("ablation")
+    ablation(plan(folder))
+    return folder
+
+
+@pytest.fixture
+def no_training(monkeypatch) -> None:
+    def refuse(command: list[str]) -> int:
+        raise AssertionError(f"unexpected training: {command}")
+
+    monkeypatch.setattr(ablation_parts.training, "_run_and_wait", refuse)
+
+
+def result(folder: Path, name: str) -> dict[str, Any]:
+    return read_json(folder / "results" / f"{name}.json")
+
+
+def test_each_run_leaves_one_small_file_with_all_that_was_measured(folder):
+    assert sorted(file.name for file in (folder / "results").iterdir()) == ["mse_0.json", "swahr_0.json"]
+    swahr = result(folder, "swahr_0")
+    assert (swahr["variant"], swahr["seed"], swahr["images"]) == ("swahr", 0, 4)
+    assert 4e5 < swahr["parameters"] < 4e6
+    assert [step for step, _ in swahr["curve"]] == [1]
+    assert swahr["overrides"] == [*SMOKE, "loss=swahr", "seed=0"]
+    assert swahr["stamp"]["sha256"].keys() >= {"best.safetensors", "results_others.json"}
+    assert swahr["stamp"]["commit"] == swahr["stamp"]["trained_by"]
+    test = swahr["tests"]["others"]
+    assert test["images"] == 3
+    assert list(test["metrics"]) == ["quarter", "dark", "dark_scale_map"]
+    assert {"AP", "APM", "APL"} <= test["metrics"]["dark"]["coco"].keys()
+    assert {"AP_easy", "AP_medium", "AP_hard"} <= test["metrics"]["dark"]["crowdpose"].keys()
+    assert list(result(folder, "mse_0")["tests"]["others"]["metrics"]) == ["quarter", "dark"]
+    assert result(folder, "mse_0")["tests"]["others"]["scale_map"] is None
+    for shares in swahr["loss_shares"]:
+        assert sum(value for key, value in shares.items() if key != "step") == pytest.approx(1, abs=1e-4)
+    for name in ("mse_0", "swahr_0"):
+        assert (folder / "results" / f"{name}.json").stat().st_size < 24_000
+        assert str(folder) not in (folder / "results" / f"{name}.json").read_text()
+
+
+def test_what_is_finished_is_not_run_again(folder, no_training, capsys):
+    before = {file: file.read_bytes() for file in (folder / "results").iterdir()}
+    ablation(plan(folder))
+    assert json.loads(capsys.readouterr().out)["done"] == ["mse_0", "swahr_0"]
+    assert {file: file.read_bytes() for file in (folder / "results").iterdir()} == before
+
+
+def test_a_finished_run_needs_neither_its_checkpoints_nor_the_data(folder, no_training, capsys, tmp_path):
+    ablation(plan(folder, data_root=None, output=str(tmp_path / "elsewhere"), only=None, dry=True))
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["done"], shown["missing"]) == (["mse_0", "swahr_0"], ["swahr_1"])
+
+
+def test_a_result_of_another_configuration_is_an_error_that_names_the_difference(folder, no_training):
+    for changes, named in (
+        ({"train": [*SMOKE, "targets.sigma=3.0"]}, r"train\.targets\.sigma: 2\.0 there, 3\.0 now"),
+        ({"decoding": "quarter"}, r"test\.decoding: 'dark' there, 'quarter' now"),
+        ({"tests": {"others": {"data.module.val.seed": 6}}}, r"data\.module\.val\.seed: 5 there, 6 now"),
+    ):
+        with pytest.raises(ValueError, match=rf"mse_0\.json: expected this configuration.*{named}"):
+            ablation(plan(folder, **changes))
+
+
+def test_checkpoints_of_another_configuration_are_not_resumed(folder, no_training, tmp_path):
+    other = plan(folder, train=[*SMOKE, "targets.sigma=3.0"], results=str(tmp_path / "results"))
+    with pytest.raises(ValueError, match=r"plan\.json: expected this.*sigma: 2\.0 there, 3\.0 now"):
+        ablation(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"only": ["mse_7"]}, "only: expected some of mse_0, swahr_0, swahr_1, got mse_7"),
+        ({"against": "sahr"}, "against=sahr: expected one of mse, swahr"),
+        ({"decoding": "drak"}, "decoding=drak: expected one of quarter"),
+        ({"data_root": None}, "add data_root=PATH"),
+    ],
+)
+def test_a_wrong_plan_is_explained(tmp_path, no_training, changes, message):
+    with pytest.raises(ValueError, match=message):
+        ablation(plan(tmp_path, **changes))
+
+
+def test_the_shipped_plans_compose_and_record_no_folder():
+    for name, count in (("ablation", 15), ("ablation_photos", 4)):
+        runs = runs_of(compose_config(name, ["data_root=/some/where"]))
+        assert len(runs) == len({run.name for run in runs}) == count
+        assert "/some/where" not in json.dumps([run.recorded for run in runs])
+        assert all("/some/where" in json.dumps([run.overrides, run.tests]) for run in runs)
+        assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+
+
+def test_a_failed_run_costs_no_other(tmp_path, capfd):
+    failing = [{"name": "mse", "overrides": ["loss=none"], "seeds": [0]}]
+    with pytest.raises(ValueError, match=r"mse_0: there is no loss=none"):
+        ablation(plan(tmp_path, variants=[*failing, VARIANTS[1]], only=None))  # before anything is run
+    failing[0]["overrides"] = ["trainer.accelerator=gpu"]
+    with pytest.raises(ValueError, match=r"1 of 2 runs failed.*\nmse_0: training failed \(.*\)"):
+        ablation(plan(tmp_path, variants=[*failing, VARIANTS[1]]))
+    assert (tmp_path / "results" / "swahr_0.json").is_file()
+    assert result(tmp_path, "swahr_0")["differences"] == []
+
+
+def test_the_logs_of_a_resumed_run_are_those_of_one_run(tmp_path):
+    (run,) = [run for run in runs_of(plan(tmp_path)) if run.name == "mse_0"]
+    head = "step,train/loss,train/a,train/b,train/tag_separation,val/AP"
+    for number, lines in (
+        (1, ["0,4,1,3,,", "9,2,1,1,0.5,", "9,,,,,0.25", "19,9,9,0,,", "29,,,,,0.9"]),
+        (2, []),
+        (10, ["19,4,3,1,1.5,", "19,,,,,0.5"]),
+    ):
+        own = run.folder / f"train_{number}"
+        own.mkdir(parents=True)
+        if lines:
+            (own / "metrics.csv").write_text("\n".join([head, *lines]))
+    assert [folder.name for folder in attempts(run)] == ["train_1", "train_2", "train_10"]
+    rows = logs(run)
+    assert learning_curve(rows) == [[9, 0.25], [19, 0.5]]
+    assert loss_shares(rows) == [
+        {"step": 0, "a": 0.25, "b": 0.75},
+        {"step": 9, "a": 0.5, "b": 0.5},
+        {"step": 19, "a": 0.75, "b": 0.25},
+    ]
+
+
+def test_ctrl_c_saves_the_training_and_the_same_command_goes_on(tmp_path, repository):
+    train = [*SMOKE, "trainer.max_epochs=25", "trainer.check_val_every_n_epoch=24"]
+    command = [
+        sys.executable, str(repository / "experiments" / "ablation.py"), f"data_root={tmp_path}",
+        f"train={train}", "variants=[{name:mse,overrides:['loss=mse'],seeds:[0]}]",
+        "tests.coco_val=null", "tests.crowdpose_val=null",
+        "+tests.others={data.module.val.seed:5,data.module.val.size:2}",
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
+    started = {"cwd": tmp_path, "env": environment, "text": True, "stderr": subprocess.PIPE}
+    first, runs = tmp_path / "runs" / "ablation" / "mse_0" / "train_1", tmp_path / "runs" / "ablation"
+    with subprocess.Popen(command, **started) as process:
+        while not (first / "last.ckpt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, message
+    assert "the same command goes on" in message
+    assert (first / "interrupted.ckpt").is_file()
+    dry = subprocess.run([*command, "dry=true"], **started, stdout=subprocess.PIPE, check=True)
+    assert json.loads(dry.stdout)["resumable"] == ["mse_0"]
+    done = subprocess.run(command, **started, stdout=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["done"] == ["mse_0"]
+    assert sorted(folder.name for folder in (runs / "mse_0").glob("train_*")) == ["train_1", "train_2"]
+    resumed = OmegaConf.load(runs / "mse_0" / "train_2" / "config.yaml").ckpt
+    assert resumed == "runs/ablation/mse_0/train_1/interrupted.ckpt"
+    found = read_json(tmp_path / "docs" / "results" / "ablation" / "mse_0.json")
+    assert len(found["curve"]) == 1
+    assert found["images"] == 25 * 4
+    assert not any(str(value).startswith("/") for value in found["config"].values())
