@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ablation_parts.analysis import difference
+from ablation_parts.page import draw_results, picture_of, tables
 from ablation_parts.plan import Run, finished, runs_of
-from ablation_parts.testing import Tested, parameters, run_tests
+from ablation_parts.testing import Detections, parameters, run_tests
 from ablation_parts.training import (
     check_folder,
     learning_curve,
@@ -29,11 +30,13 @@ from ablation_parts.training import (
     trained,
 )
 from omegaconf import DictConfig, OmegaConf
+from stamped import with_table
 
 from swahr.cli.command import report, run_command
 from swahr.cli.problems import raise_problems
 from swahr.evaluation.results import read_results
 from swahr.files import read_json, write_json
+from swahr.images import write_image
 from swahr.provenance import provenance
 
 _log = logging.getLogger(__name__)
@@ -49,6 +52,9 @@ def ablation(config: DictConfig) -> None:
     every = runs_of(config)
     runs = [run for run in every if config.only is None or run.name in config.only]
     states = _states(runs)
+    if config.page is not None:
+        _write_page(Path(config.page), config, [finished(run) for run in runs], states)
+        return
     if config.dry:
         report(states | {"hours": _hours(runs)})
         return
@@ -133,7 +139,7 @@ def _images_per_step(config: Mapping[str, Any]) -> int:
 
 
 def _differences(
-    run: Run, tested: Mapping[str, Tested], config: DictConfig, runs: Sequence[Run]
+    run: Run, tested: Mapping[str, Detections], config: DictConfig, runs: Sequence[Run]
 ) -> list[dict[str, Any]]:
     """Differences from the plain variant, where the detections of the other run of this seed are here."""
     is_plain = run.variant == config.against
@@ -164,6 +170,25 @@ def _results(run: Run, name: str) -> list[dict[str, Any]] | None:
         _log.warning("%s: not the detections of %s, so no difference from them", file, run.result)
         return None
     return read_results(file)
+
+
+def _write_page(
+    page: Path, config: DictConfig, found: Sequence[dict[str, Any] | None], states: Mapping[str, list[str]]
+) -> None:
+    """Replace the plan's tables in a page, and draw its figure."""
+    results, name = [result for result in found if result is not None], Path(config.results).name
+    option = "" if name == "ablation" else f"--config-name={name} "
+    command = f"python experiments/ablation.py {option}page={page.as_posix()}"
+    missing = [*states["resumable"], *states["missing"]]
+    text = tables(results, missing, config.decoding, command)
+    if results:
+        picture, commits = picture_of(page, name), {str(result["stamp"]["commit"]) for result in results}
+        footer = f"commit {', '.join(sorted(commits))}, {len(results)} runs"
+        write_image(picture, draw_results(results, next(iter(results[0]["tests"])), footer))
+        shown = f"![Learning curves, and scale maps against person size](images/{picture.name})"
+        text += f"\n{shown}\n\n`{command}`\n"
+    page.write_text(with_table(page.read_text("utf-8"), name, text, page), encoding="utf-8")
+    report({"page": str(page), "runs": len(results), "missing": missing})
 
 
 def main() -> None:

@@ -19,9 +19,12 @@ from swahr.evaluation.results import write_results
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 
+Planned = tuple[Pass, dict[tuple[str, str], str]]
+"""A pass, and the identities of its settings by decoding and protocol."""
+
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class Detections:
     """A test set, and the detections of the main decoding on it.
 
     Attributes:
@@ -41,7 +44,7 @@ class Tested:
 
 def run_tests(
     checkpoint: Path, tests: Mapping[str, Mapping[str, Any]], choices: Mapping[str, Any], folder: Path
-) -> dict[str, Tested]:
+) -> dict[str, Detections]:
     """Test a checkpoint.
 
     Args:
@@ -66,8 +69,8 @@ def parameters(checkpoint: Path) -> int:
 
 def _pass(
     checkpoint: Path, test: Mapping[str, Any], choices: Mapping[str, Any], has_scale_maps: bool
-) -> tuple[Pass, dict[tuple[str, str], str]]:
-    """One pass, and the identities of its settings by decoding and protocol."""
+) -> Planned:
+    """The pass over a test set."""
     settings: dict[tuple[str, str], Setting] = {}
     for decoding, changes in choices["decodings"].items():
         for protocol in choices["evaluations"]:
@@ -79,7 +82,9 @@ def _pass(
     return one, {key: setting.identity for key, setting in settings.items()}
 
 
-def _test(planned: tuple[Pass, dict[tuple[str, str], str]], choices: Mapping[str, Any], file: Path) -> Tested:
+def _test(
+    planned: tuple[Pass, dict[tuple[str, str], str]], choices: Mapping[str, Any], file: Path
+) -> Detections:
     one, identities = planned
     truth, skeleton = one.source.ground_truth(), one.source.skeleton
     pipelines = {decoding: one.pipelines[identity] for (decoding, _), identity in identities.items()}
@@ -104,4 +109,4 @@ def _test(planned: tuple[Pass, dict[tuple[str, str], str]], choices: Mapping[str
         "scale_map": readings.summary(),
         "calibration": calibration(truth, results, skeleton),
     }
-    return Tested(truth, results, skeleton, file, report)
+    return Detections(truth, results, skeleton, file, report)
