@@ -48,7 +48,8 @@ def runs_of(config: DictConfig) -> list[Run]:
     """All runs, in the order of seeds.
 
     Raises:
-        ValueError: ``only``, ``against``, ``decoding`` or an override names what does not exist.
+        ValueError: ``only``, ``against``, ``decoding`` or an override names what does not exist, or
+            a file has a folder of this machine.
     """
     here, anywhere = _resolved(config, config.data_root), _resolved(config, _DATA)
     names = [variant["name"] for variant in here["variants"]]
@@ -101,6 +102,12 @@ def _run(variant: Mapping[str, Any], seed: int, here: dict[str, Any], anywhere: 
     plain: Any = {key: value for key, value in training.items_ex(resolve=False) if key not in _OF_ONE_MACHINE}
     composed = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
     testing = {key: anywhere[key] for key in ("tests", "decodings", "decoding", "evaluations")}
+    recorded = dict(_leaves({"train": composed, "test": testing}))
+    if folders := [f"{key}={value}" for key, value in recorded.items() if str(value).startswith("/")]:
+        raise ValueError(
+            f"{name}: {folders[0]}: expected no folder of this machine in a result; put the file below "
+            "data_root and write ${data_root}/…"
+        )
     return Run(
         name=name,
         variant=variant["name"],
@@ -109,7 +116,7 @@ def _run(variant: Mapping[str, Any], seed: int, here: dict[str, Any], anywhere: 
         tests=here["tests"],
         recorded={
             "overrides": [*anywhere["train"], *own],
-            "config": dict(_leaves({"train": composed, "test": testing})),
+            "config": recorded,
         },
         folder=Path(here["output"], name),
         result=Path(here["results"], f"{name}.json"),

@@ -134,6 +134,7 @@ def test_checkpoints_of_another_configuration_are_not_resumed(folder, no_trainin
         ({"against": "sahr"}, "against=sahr: expected one of mse, swahr"),
         ({"decoding": "drak"}, "decoding=drak: expected one of quarter"),
         ({"data_root": None}, "add data_root=PATH"),
+        ({"train": [*SMOKE, "weights=/my/own.pth"]}, "mse_0: train.weights=/my/own.pth: expected no folder"),
     ],
 )
 def test_a_wrong_plan_is_explained(tmp_path, no_training, changes, message):
