@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
+
+from stamped import with_table
 
 from benchmarks.measure import Row
 
@@ -25,14 +26,7 @@ def update_page(page: Path, rows: Sequence[Row], origin: str) -> None:
     text = page.read_text(encoding="utf-8")
     for section in dict.fromkeys(row.section for row in rows):
         table = markdown_table([row for row in rows if row.section == section])
-        markers = re.compile(rf"(<!-- table: {re.escape(section)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        found = markers.search(text)
-        if found is None:
-            raise ValueError(
-                f"{page}: expected a line '<!-- table: {section} -->' and, below, '<!-- end -->'"
-            )
-        replacement = f"{found[1]}\n{table}\n\n{origin}.\n\n{found[2]}"
-        text = text[: found.start()] + replacement + text[found.end() :]
+        text = with_table(text, section, f"{table}\n\n{origin}.\n", page)
     page.write_text(text, encoding="utf-8")
 
 

@@ -1,0 +1,1 @@
+"""Parts of the ablation: plan, training, tests, analysis, page."""

@@ -1,0 +1,221 @@
+"""The ablation's tables and figure, from the files of finished runs only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from stamped import origin
+
+from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
+
+Result = Mapping[str, Any]
+
+_COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
+_BY_SIZE = (("coco", "APM"), ("coco", "APL"))
+_BY_CROWDING = tuple(("crowdpose", f"AP_{name}") for name in ("easy", "medium", "hard"))
+_BINS = [f"{i / 10:.1f}" for i in range(10)]
+
+
+def tables(results: Sequence[Result], missing: Sequence[str], decoding: str, command: str) -> str:
+    """All tables, each with the command that makes it.
+
+    Args:
+        results: the files' contents, in the order of the plan.
+        missing: names of runs without a file.
+        decoding: that of all tables but the one of decodings.
+        command: makes these tables.
+    """
+    state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
+    if not results:
+        return f"{state}\n"
+    origins = "; ".join(sorted({origin(result["stamp"]) for result in results}))
+    below = f"`{command}`, from {len(results)} runs ({origins})."
+    parts = {
+        f"AP, decoding `{decoding}`, mean ± standard deviation over seeds": _main(results, decoding),
+        "AP by decoding": _decodings(results),
+        "AP by person size and crowding": _parts(results, decoding),
+        "AP minus that of the plain loss, with 95 % intervals (paired bootstrap over images)": _differences(
+            results
+        ),
+        "Rank correlation of the scale map's width s with person size": _correlations(results),
+        "Similarity to the true keypoint (its part of OKS) by score from … on": _calibration(results),
+        "Shares of the loss in five consecutive parts of the training": _shares(results),
+    }
+    shown = [f"### {title}\n\n{_table(rows)}\n\n{below}\n" for title, rows in parts.items() if len(rows) > 1]
+    return "\n".join([*shown, f"{state}\n"])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
+
+
+def _variants(results: Iterable[Result]) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result["variant"], []).append(result)
+    return found
+
+
+def _spread(values: Iterable[float | None], factor: float = 100, digits: int = 1) -> str:
+    """Mean and standard deviation; those that are undefined (-1 in AP, or None) are left out."""
+    defined = [factor * value for value in values if value is not None and (value >= 0 or factor == 1)]
+    if not defined:
+        return "n/a"
+    return f"{fmean(defined):.{digits}f}" + (f" ± {stdev(defined):.{digits}f}" if len(defined) > 1 else "")
+
+
+def _metric(runs: Sequence[Result], test: str, decoding: str, protocol: str, name: str) -> str:
+    found = [run["tests"][test]["metrics"].get(decoding, {}).get(protocol, {}).get(name) for run in runs]
+    return _spread(found)
+
+
+def _main(results: Sequence[Result], decoding: str) -> list[list[str]]:
+    names = ("AP", "AP50", "AR")
+    tests = list(results[0]["tests"])
+    header = ["loss", "seeds", "parameters", *(f"{test} {name}" for test in tests for name in names)]
+    rows = [
+        [f"`{variant}`", str(len(runs)), f"{runs[0]['parameters'] / 1e6:.2f} M"]
+        + [_metric(runs, test, decoding, "coco", name) for test in tests for name in names]
+        for variant, runs in _variants(results).items()
+    ]
+    return [header, *rows]
+
+
+def _decodings(results: Sequence[Result]) -> list[list[str]]:
+    columns = [
+        (test, decoding)
+        for test in results[0]["tests"]
+        for decoding in dict.fromkeys(name for run in results for name in run["tests"][test]["metrics"])
+    ]
+    rows = [
+        [f"`{variant}`", *(_metric(runs, *column, "coco", "AP") for column in columns)]
+        for variant, runs in _variants(results).items()
+    ]
+    return [["loss", *(f"{test} `{decoding}`" for test, decoding in columns)], *rows]
+
+
+def _parts(results: Sequence[Result], decoding: str) -> list[list[str]]:
+    protocols = {name for test in results[0]["tests"].values() for name in test["metrics"][decoding]}
+    columns = [column for column in (*_BY_SIZE, *_BY_CROWDING) if column[0] in protocols]
+    rows = [
+        [f"`{variant}`", test, *(_metric(runs, test, decoding, *column) for column in columns)]
+        for variant, runs in _variants(results).items()
+        for test in runs[0]["tests"]
+    ]
+    return [["loss", "test", *(name for _, name in columns)], *rows]
+
+
+def _differences(results: Sequence[Result]) -> list[list[str]]:
+    names = ("AP", "AP50", "APM", "APL")
+    rows = [["run", "minus", "test", *names]]
+    for one in sorted((one for run in results for one in run["differences"]), key=lambda row: row["run"]):
+        found = [one["metrics"].get(name) for name in names]
+        cells = [
+            f"{100 * value['value']:+.1f} ({100 * value['low']:+.1f} to {100 * value['high']:+.1f})"
+            if value
+            else "n/a"
+            for value in found
+        ]
+        rows.append([f"`{one['run']}`", f"`{one['against']}`", one["test"], *cells])
+    return rows
+
+
+def _with_scale_maps(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+    """What was measured of the scale maps, by variant and test set."""
+    found = {
+        (variant, test): [run["tests"][test]["scale_map"] for run in runs]
+        for variant, runs in _variants(results).items()
+        for test in runs[0]["tests"]
+    }
+    return {key: values for key, values in found.items() if all(values)}
+
+
+def _correlations(results: Sequence[Result]) -> list[list[str]]:
+    measured = _with_scale_maps(results)
+    keypoints = list(next(iter(measured.values()))[0]["rank_correlation"]) if measured else []
+    rows = [
+        [name]
+        + [
+            _spread([one["rank_correlation"][name]["rho"] for one in values], 1, 2)
+            for values in measured.values()
+        ]
+        for name in keypoints
+    ]
+    return [["keypoint", *(f"`{variant}`, {test}" for variant, test in measured)], *rows]
+
+
+def _calibration(results: Sequence[Result]) -> list[list[str]]:
+    rows = [["loss", "test", *_BINS]]
+    for variant, runs in _variants(results).items():
+        for test in runs[0]["tests"]:
+            bins = [row for run in runs for row in run["tests"][test]["calibration"]]
+            cells = [_weighted([row for row in bins if f"{row['from']:.1f}" == start]) for start in _BINS]
+            rows.append([f"`{variant}`", test, *cells])
+    return rows
+
+
+def _weighted(bins: Sequence[Mapping[str, float]]) -> str:
+    """The mean similarity over keypoints, and their number."""
+    total = sum(row["keypoints"] for row in bins)
+    mean = sum(row["similarity"] * row["keypoints"] for row in bins)
+    return f"{mean / total:.2f} ({total:.0f})" if total else "n/a"
+
+
+def _shares(results: Sequence[Result]) -> list[list[str]]:
+    rows = [["loss", "term", "1", "2", "3", "4", "5"]]
+    for variant, runs in _variants(results).items():
+        parts = [run["loss_shares"] for run in runs if len(run["loss_shares"]) == 5]
+        for term in parts[0][0] if parts else ():
+            if term != "step":
+                shares = [_spread([own[i][term] for own in parts]) for i in range(5)]
+                rows.append([f"`{variant}`", f"`{term}`", *(f"{share} %" for share in shares)])
+    return rows
+
+
+def draw_results(results: Sequence[Result], test: str, footer: str) -> npt.NDArray[np.uint8]:
+    """A figure with learning curves, and with the scale map's width against person size on a test set."""
+    colours = dict(zip(_variants(results), _COLOURS, strict=False))
+    figure = new_figure(1300, 520)
+    curves, sizes = (figure.add_axes((left, 0.13, 0.41, 0.76)) for left in (0.06, 0.56))
+    for variant, runs in _variants(results).items():
+        for i, run in enumerate(runs):
+            steps, values = np.array(run["curve"], dtype=np.float64).reshape(-1, 2).T
+            label = f"{variant} ({len(runs)} seeds)" if i == 0 else None
+            curves.plot(steps, values, color=colours[variant], linewidth=1.2, label=label)
+    for (variant, name), values in _with_scale_maps(results).items():
+        for i, one in enumerate(values if name == test else ()):
+            size, s, low, high = (
+                [row[key] for row in one["by_size"]] for key in ("size", "s", "low", "high")
+            )
+            sizes.plot(
+                size, s, color=colours[variant], marker="o", markersize=3, label=None if i else variant
+            )
+            sizes.fill_between(size, low, high, color=colours[variant], alpha=0.12, linewidth=0)
+    _finish(curves, "Learning curves: AP on validation images", "optimiser steps", "AP")
+    across = "square root of the person's area, pixels of the map"
+    _finish(sizes, f"Scale maps on {test}: does s follow size?", across, "s: median and quartiles")
+    add_footer(figure, footer)
+    return render(figure)
+
+
+def _finish(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel(x, fontsize=9, color=INK)
+    axes.set_ylabel(y, fontsize=9, color=INK)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=FAINT_INK, labelsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def picture_of(page: Path, plan: str) -> Path:
+    """Where the figure of a plan is, beside its page."""
+    return page.parent / "images" / f"{plan}.png"

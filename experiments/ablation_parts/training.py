@@ -1,0 +1,121 @@
+"""Training in another process, which resumes what was cut off, and what its logs hold."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablation_parts.plan import Run, check_same
+from swahr.checkpoint import read_ckpt
+from swahr.cli.run_results import find_runs
+from swahr.files import read_json, write_json
+
+_CHECKPOINTS = ("last.ckpt", "interrupted.ckpt")
+_PARTS = 5  # of a run, in which the shares of the loss are averaged
+_NO_TERMS = ("train/loss", "train/tag_separation")
+
+
+def attempts(run: Run) -> list[Path]:
+    """The folders of a run's trainings, each of which resumed an earlier one or began anew."""
+    return sorted(run.folder.glob("train_*"), key=lambda folder: int(folder.name.removeprefix("train_")))
+
+
+def trained(run: Run) -> Path | None:
+    """The folder of a complete training."""
+    return next((folder for folder in attempts(run) if (folder / "result.json").is_file()), None)
+
+
+def resumable(run: Run) -> Path | None:
+    """The newest checkpoint of an incomplete training."""
+    for folder in reversed(attempts(run)):
+        if found := [folder / name for name in _CHECKPOINTS if (folder / name).is_file()]:
+            return max(found, key=lambda file: file.stat().st_mtime)
+    return None
+
+
+def check_folder(run: Run) -> None:
+    """Raise ValueError if the run's folder is that of another configuration."""
+    file = run.folder / "plan.json"
+    if file.is_file():
+        check_same(run, file, read_json(file))
+
+
+def train(run: Run) -> Path:
+    """Train or go on; returns the folder of the complete training.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the training has saved its state.
+        RuntimeError: the training failed.
+    """
+    if (complete := trained(run)) is not None:
+        return complete
+    write_json(run.folder / "plan.json", run.recorded)
+    checkpoint, earlier = resumable(run), attempts(run)
+    number = int(earlier[-1].name.removeprefix("train_")) + 1 if earlier else 1
+    folder = run.folder / f"train_{number}"
+    command = [sys.executable, "-m", "swahr.cli.main", "train", *run.overrides, f"output={folder}"]
+    command += [f"ckpt={checkpoint}"] if checkpoint is not None else []
+    code = _run_and_wait([*(["nice"] if shutil.which("nice") else []), *command])
+    if code or not (folder / "result.json").is_file():
+        reason = find_runs([folder])[0].failure if folder.is_dir() else None
+        raise RuntimeError(f"{run.name}: training failed ({reason or f'exit code {code}, see above'})")
+    return folder
+
+
+def _run_and_wait(command: Sequence[str]) -> int:
+    """Run a command in a session of its own, so that it gets Ctrl-C once, from here."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()  # it saves its state
+        raise
+
+
+def steps(folder: Path) -> int:
+    """The number of the optimiser's steps in a complete training."""
+    return int(read_ckpt(folder / "last.ckpt")["global_step"])
+
+
+def logs(run: Run) -> list[dict[str, str]]:
+    """The rows of ``metrics.csv`` over all attempts; a later one replaces what it trained again."""
+    rows: list[dict[str, str]] = []
+    for folder in attempts(run):
+        file = folder / "metrics.csv"
+        own = list(csv.DictReader(file.read_text("utf-8").splitlines())) if file.is_file() else []
+        first = min((int(row["step"]) for row in own), default=None)
+        rows = [row for row in rows if first is None or int(row["step"]) < first] + own
+    return rows
+
+
+def learning_curve(rows: Sequence[dict[str, str]]) -> list[list[float]]:
+    """Steps and validation AP."""
+    return [[int(row["step"]), round(float(row["val/AP"]), 5)] for row in rows if row.get("val/AP")]
+
+
+def loss_shares(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
+    """The share of each term in the loss, in consecutive parts of the training."""
+    logged = [row for row in rows if row.get("train/loss")]
+    terms = [
+        key for key in (logged[0] if logged else {}) if key.startswith("train/") and key not in _NO_TERMS
+    ]
+    shares = []
+    for part in np.array_split(np.arange(len(logged)), min(_PARTS, len(logged)) or 1):
+        own = [logged[i] for i in part]
+        if own:
+            means = {term: float(np.mean([float(row[term]) for row in own])) for term in terms}
+            parts = {
+                term.removeprefix("train/"): round(mean / sum(means.values()), 5)
+                for term, mean in means.items()
+            }
+            shares.append({"step": int(own[-1]["step"]), **parts})
+    return shares
