@@ -15,8 +15,7 @@ import yaml
 from swahr.checkpoint import Checkpoint, describe_run, load_checkpoint, save_checkpoint
 from swahr.cli.command import or_fail, report
 
-_PATHS = {"output": None, "ckpt": None}
-"""Settings of a run that name its own folders."""
+_OWN_FOLDERS = {"output": None, "ckpt": None}
 _MISSING = "???"  # Hydra's word for a value that has to be given
 
 
@@ -31,12 +30,24 @@ def pack(path: Path, output: Path) -> dict[str, Any]:
 
 
 def _description(checkpoint: Checkpoint) -> str:
-    config, stamp = checkpoint.config, checkpoint.stamp
-    run = yaml.safe_load(stamp["config"])
+    config, run = (_named(each) for each in (checkpoint.config, yaml.safe_load(checkpoint.stamp["config"])))
     for settings in (config, run):
         settings["data"] = settings["data"] | {"root": _MISSING}
-    stamp = stamp | {"config": yaml.safe_dump(run | _PATHS, sort_keys=False)}
+    text = yaml.safe_dump(run | _OWN_FOLDERS, sort_keys=False)
+    stamp = {name: value for name, value in checkpoint.stamp.items() if name != "overrides"} | {
+        "config": text
+    }
     return describe_run(config, checkpoint.facts, checkpoint.skeleton, stamp)
+
+
+def _named(value: Any) -> Any:
+    """Settings in which paths are reduced to names; those relative to other settings (``${…}/…``) stay."""
+    if isinstance(value, dict):
+        return {key: _named(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_named(each) for each in value]
+    is_path = isinstance(value, str) and "/" in value and not value.startswith("${")
+    return Path(value).name if is_path else value
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from swahr.inference import ExportedNetwork, TorchNetwork, open_exported
 from swahr.pipeline import Image, PosePipeline
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
-from swahr.weights import DEFAULT, names
+from swahr.weights import DEFAULT, names, packaged
 
 _IN_THE_GRAPH = (  # settings that are fixed when a network is exported
     "aggregate.test_scales",
@@ -90,7 +90,7 @@ class Predictor:
             ValueError: there is no such network, or as in `from_checkpoint`.
         """
         check_choice("name", name, names())
-        return cls.from_checkpoint(name, **options)
+        return cls.from_checkpoint(packaged(name), **options)
 
     @classmethod
     def from_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -32,6 +33,8 @@ def tables(results: Sequence[Result], missing: Sequence[str], decoding: str, com
         command: makes these tables.
     """
     state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
+    if single := _not_compared(results):
+        state += f" Not compared with the plain loss of the same seed: {single}."
     if not results:
         return f"{state}\n"
     origins = "; ".join(sorted({origin(result["stamp"]) for result in results}))
@@ -110,6 +113,13 @@ def _parts(results: Sequence[Result], decoding: str) -> list[list[str]]:
         for test in runs[0]["tests"]
     ]
     return [["loss", "test", *(name for _, name in columns)], *rows]
+
+
+def _not_compared(results: Sequence[Result]) -> str:
+    """The runs that have others of their seed, but no difference: the detections were not on that machine."""
+    compared = {one[key] for run in results for one in run["differences"] for key in ("run", "against")}
+    seeds = Counter(run["seed"] for run in results)
+    return ", ".join(run["name"] for run in results if seeds[run["seed"]] > 1 and run["name"] not in compared)
 
 
 def _differences(results: Sequence[Result]) -> list[list[str]]:

@@ -20,6 +20,7 @@ from swahr.cli.overrides import compose_checked
 from swahr.predictor import RUN_SETTINGS
 from swahr.provenance import provenance
 from swahr.training.build import annotation_files
+from swahr.weights import located
 
 AFTER_THE_NETWORK = ("grouping", "decode", "postprocess", "evaluation")
 """Groups that do not change the network's merged maps."""
@@ -48,7 +49,7 @@ class Setting:
     @property
     def files(self) -> list[str]:
         """The weights and annotations."""
-        return [self.checkpoint, *annotation_files([self.config.data.module.val])]
+        return [str(located(self.checkpoint)), *annotation_files([self.config.data.module.val])]
 
     @cached_property
     def identity(self) -> str:

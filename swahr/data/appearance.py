@@ -12,7 +12,7 @@ _LARGEST = 0.3  # side of an erased rectangle / side of the image
 class RandomAppearance:
     """Random light, colours and blur, and random rectangles replaced by one colour each.
 
-    All but the rectangles keep black black, so that pixels outside the image stay what they are at test time.
+    Light and colours keep black black, so that pixels outside the image stay what they are at test time.
     Keypoints under a rectangle stay labelled, like those behind other people (Zhong et al., Random Erasing
     Data Augmentation, AAAI 2020).
 

@@ -37,6 +37,7 @@ from swahr.training.initial_weights import start_from
 from swahr.training.rehearsal import rehearsed
 from swahr.training.run_files import MetricsFile, TensorBoardFiles, WholeCheckpoints
 from swahr.trusted import is_reference_only
+from swahr.weights import located
 
 _log = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ def _initialise(
         if keypoints != "same":
             raise ValueError(f"weights_keypoints={keypoints}: expected weights=…, got none; set it")
         return []
-    path = weights_file(config.weights)
+    path = located(weights_file(config.weights))
     start_from(network, path, skeleton, keypoints=keypoints, build=build)
     return [path]
 

@@ -201,6 +201,7 @@ class WarnOfEqualTags(Callback):
     def __init__(self, *, steps: int = 500, every: int = 50) -> None:
         self.steps, self.every = steps, every
         self._readings: list[float] = []
+        self._last = 0
         self._said = False
 
     def on_train_batch_end(
@@ -208,7 +209,10 @@ class WarnOfEqualTags(Callback):
     ) -> None:
         """Read the separation; it is NaN if no image of the batch has two people."""
         step, measured = trainer.global_step, trainer.callback_metrics.get("train/tag_separation")
-        if self._said or measured is None or step % self.every or math.isnan(value := float(measured)):
+        if self._said or measured is None or step % self.every or step == self._last:
+            return
+        self._last = step  # several batches can make one step
+        if math.isnan(value := float(measured)):
             return
         self._readings = [*self._readings, value][-self._READINGS :]
         if step >= self.steps and len(self._readings) == self._READINGS and max(self._readings) < 1:

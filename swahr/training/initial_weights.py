@@ -13,7 +13,6 @@ from swahr.choices import check_choice
 from swahr.model.published import load_published, published_keypoints, read_published
 from swahr.model.transfer import take_over
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
-from swahr.weights import located
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ def start_from(
         ValueError: the file is damaged, of another architecture, or for other keypoints.
     """
     check_choice("weights_keypoints", keypoints, get_args(WeightsKeypoints))
-    theirs, load = _weights(located(path), assumed=(skeleton,) if keypoints == "same" else (COCO, CROWDPOSE))
+    theirs, load = _weights(Path(path), assumed=(skeleton,) if keypoints == "same" else (COCO, CROWDPOSE))
     if theirs is None or (keypoints == "same" and theirs.keypoints == skeleton.keypoints):
         load(network)
         return

@@ -14,7 +14,12 @@ def names() -> list[str]:
     return sorted(file.stem for file in _FOLDER.glob("*.safetensors"))
 
 
+def packaged(name: str) -> Path:
+    """The file of a trained network."""
+    return _FOLDER / f"{name}.safetensors"
+
+
 def located(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a trained network by its name; other values are paths already."""
+    """The file of a trained network by its name; anything else, also a file of such a name, is a path."""
     path = Path(name_or_path)
-    return _FOLDER / f"{path}.safetensors" if str(path) in names() and not path.exists() else path
+    return packaged(str(path)) if str(path) in names() and not path.is_file() else path

@@ -24,6 +24,20 @@ def test_a_packed_checkpoint_predicts_the_same_and_has_no_paths(tmp_path: Path) 
     assert Predictor.from_checkpoint(packed, device="cpu").skeleton == before.skeleton
 
 
+def test_no_path_of_the_run_is_left(tmp_path: Path, monkeypatch) -> None:
+    checkpoint = load_checkpoint(CHECKPOINT)
+    run = yaml.safe_load(checkpoint.stamp["config"]) | {"weights": "/home/me/w.pth", "output": "/home/me/out"}
+    run["data"] = run["data"] | {"root": "/home/me/data", "files": ["${data.root}/a.json", "~/me/b.json"]}
+    checkpoint.stamp.update(config=yaml.safe_dump(run), overrides=["data.root=/home/me/data"])
+    monkeypatch.setattr("pack_weights.load_checkpoint", lambda path: checkpoint)
+    pack(CHECKPOINT, tmp_path / "packed.safetensors")
+    stamp = load_checkpoint(tmp_path / "packed.safetensors").stamp
+    found = yaml.safe_load(stamp["config"])
+    assert (found["weights"], found["data"]["root"]) == ("w.pth", "???")
+    assert found["data"]["files"] == ["${data.root}/a.json", "b.json"]
+    assert "me/" not in str(stamp)
+
+
 def test_weights_that_half_precision_cannot_hold(tmp_path: Path, monkeypatch) -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
     checkpoint.weights[next(iter(checkpoint.weights))].fill_(1e6)
