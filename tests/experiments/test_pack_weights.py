@@ -26,9 +26,9 @@ def test_a_packed_checkpoint_predicts_the_same_and_has_no_paths(tmp_path: Path) 
 
 def test_no_path_of_the_run_is_left(tmp_path: Path, monkeypatch) -> None:
     checkpoint = load_checkpoint(CHECKPOINT)
-    run = yaml.safe_load(checkpoint.stamp["config"]) | {"weights": "/home/me/w.pth", "output": "/home/me/out"}
-    run["data"] = run["data"] | {"root": "/home/me/data", "files": ["${data.root}/a.json", "~/me/b.json"]}
-    checkpoint.stamp.update(config=yaml.safe_dump(run), overrides=["data.root=/home/me/data"])
+    run = yaml.safe_load(checkpoint.stamp["config"]) | {"weights": "/data/me/w.pth", "output": "/data/me/out"}
+    run["data"] = run["data"] | {"root": "/data/me/data", "files": ["${data.root}/a.json", "~/me/b.json"]}
+    checkpoint.stamp.update(config=yaml.safe_dump(run), overrides=["data.root=/data/me/data"])
     monkeypatch.setattr("pack_weights.load_checkpoint", lambda path: checkpoint)
     pack(CHECKPOINT, tmp_path / "packed.safetensors")
     stamp = load_checkpoint(tmp_path / "packed.safetensors").stamp
