@@ -74,31 +74,38 @@ class PosePipeline:
     def outcomes(
         self, network: Network, images: Iterable[Image | Exception], device: torch.device
     ) -> Iterator[Poses | Exception]:
-        """Yield for each image, in order, its poses or the error that prevented them.
+        """Yield for each image, in order, its poses or the error that prevented them; see `as_found`."""
+        done: dict[int, Poses | Exception] = {}
+        due = 0
+        for i, outcome in self.as_found(network, images, device):
+            done[i] = outcome
+            while due in done:
+                yield done.pop(due)
+                due += 1
 
-        After an error in a batch, its images are processed one by one. ``images`` may contain errors in
-        reading, which are passed on.
+    def as_found(
+        self, network: Network, images: Iterable[Image | Exception], device: torch.device
+    ) -> Iterator[tuple[int, Poses | Exception]]:
+        """Yield the index of each image, and its poses or the error that prevented them, once they are known.
+
+        Images of one shape make a batch, so that others may be known first. After an error in a batch, its
+        images are processed one by one. ``images`` may contain errors in reading, which are passed on.
 
         Raises:
             Exception: the first 16 images that the network was run on all failed; this is the last error.
         """
-        done: dict[int, Poses | Exception] = {}
-        due, failures, succeeded = 0, 0, False
-        batches = _on_device(self._batches(images, done), device)
-        while True:
-            batch = next(batches, None)
-            if batch is not None:
-                found = self._found(network, *batch, device)
-                errors = [outcome for outcome in found.values() if isinstance(outcome, Exception)]
-                failures, succeeded = failures + len(errors), succeeded or len(errors) < len(found)
-                if failures >= _HOPELESS and not succeeded:
-                    raise errors[-1]
-                done.update(found)
-            while due in done:
-                yield done.pop(due)
-                due += 1
-            if batch is None:
-                return
+        failed: dict[int, Poses | Exception] = {}
+        failures, succeeded = 0, False
+        for batch in _on_device(self._batches(images, failed), device):
+            found = self._found(network, *batch, device)
+            errors = [outcome for outcome in found.values() if isinstance(outcome, Exception)]
+            failures, succeeded = failures + len(errors), succeeded or len(errors) < len(found)
+            if failures >= _HOPELESS and not succeeded:
+                raise errors[-1]
+            yield from found.items()
+            while failed:
+                yield failed.popitem()
+        yield from failed.items()
 
     def _found(
         self, network: Network, images: dict[int, Image], inputs: Inputs, device: torch.device

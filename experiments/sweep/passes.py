@@ -95,7 +95,9 @@ class Pass:
         """
         poses: dict[str, dict[int, Poses]] = {identity: {} for identity in self.settings}
         errors: dict[str, Exception] = {}
+        order: dict[int, int] = {}
         for index, image_id, decoded in self._outcomes(_DecodeAll(self.pipelines)):
+            order[image_id] = index
             for identity, outcome in decoded.by_setting.items():
                 try:
                     poses[identity][image_id] = checked(outcome, self.source.describe(index))
@@ -104,7 +106,8 @@ class Pass:
         for identity, setting in self.settings.items():
             found, outcome = poses.pop(identity), errors.get(identity)
             try:
-                yield setting, outcome or self.metrics[identity](found)
+                in_order = {image_id: found[image_id] for image_id in sorted(found, key=order.__getitem__)}
+                yield setting, outcome or self.metrics[identity](in_order)
             except ValueError as error:
                 yield setting, error
 

@@ -1,7 +1,6 @@
 """``swahr evaluate``."""
 
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,19 +51,21 @@ def evaluate(config: DictConfig) -> float:
     log_findings(source)
     predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
     category = person_category(truth, source.skeleton)
-    poses: dict[int, Poses] = {}
-    problems: list[str] = []
+    found: dict[int, tuple[int, Poses]] = {}
+    faults: dict[int, list[str]] = {}
     with Journal(folder / "results.partial.jsonl") as journal:
         for index, image_id, outcome in outcomes(predictor, source, node.val_batch_size, node.workers):
             if isinstance(outcome, Exception):
-                problems.append(str(located(outcome, source.describe(index))))
+                faults[index] = [str(located(outcome, source.describe(index)))]
                 continue
-            poses[image_id], invalid = finite_people(outcome, source.describe(index))
-            problems += invalid
-            own = results_from_poses({image_id: poses[image_id]}, category_id=category)
-            journal.append({"image_id": image_id, "results": own})
+            own, faults[index] = finite_people(outcome, source.describe(index))
+            found[index] = image_id, own
+            results = results_from_poses({image_id: own}, category_id=category)
+            journal.append({"image_id": image_id, "results": results})
+        poses = dict(found[index] for index in sorted(found))
         write_results(folder / "results.json", results_from_poses(poses, category_id=category))
         journal.remove()
+    problems = [text for index in sorted(faults) for text in faults[index]]
     summary = f"no metrics, because {len(problems)} of {len(source)} images have problems"
     raise_problems(problems, summary=summary, folder=folder)
     metrics = metrics_of(poses)
@@ -82,18 +83,20 @@ def evaluate(config: DictConfig) -> float:
 def outcomes(
     predictor: Predictor, source: Source, batch_size: int, workers: int
 ) -> Iterator[tuple[int, int, Poses | Exception]]:
-    """Index, id, and poses or error of each image of a source; the id is 0 if the image cannot be read."""
-    ids: deque[int] = deque()
+    """Index, id, and poses or error of each image of a source, once they are known.
+
+    The id is 0 if the image cannot be read.
+    """
+    ids: list[int] = []
 
     def read() -> Iterator[Image | Exception]:
         for labelled in read_all(source, batch_size=batch_size, workers=workers):
             ids.append(0 if isinstance(labelled, Exception) else labelled.image_id)
             yield labelled if isinstance(labelled, Exception) else labelled.image
 
-    found = predictor.pipeline.outcomes(predictor.network, read(), predictor.device)
-    shown = track(found, "finding people", console=Console(stderr=True), total=len(source))
-    for index, outcome in enumerate(shown):
-        yield index, ids.popleft(), outcome
+    found = predictor.pipeline.as_found(predictor.network, read(), predictor.device)
+    for index, outcome in track(found, "finding people", console=Console(stderr=True), total=len(source)):
+        yield index, ids[index], outcome
 
 
 def read_all(source: Source, *, batch_size: int, workers: int) -> Iterator[LabelledImage | Exception]:

@@ -1,6 +1,5 @@
 """``swahr predict``."""
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,12 +42,12 @@ def predict(config: DictConfig) -> None:
     folder = fresh_folder(config.output)
     pictures = picture_names(files) if config.draw else {}
     found: Found = {}
-    skipped: list[str] = []
+    skipped: dict[Path, str] = {}
     others: list[str] = []
     with Journal(folder / "poses.partial.jsonl") as journal:
         for file, image, poses in _outcomes(predictor, files):
             if isinstance(poses, Exception):
-                skipped.append(str(located(poses, str(file))))
+                skipped[file] = str(located(poses, str(file)))
                 continue
             valid, problems = finite_people(poses, str(file))
             kept = valid.select(valid.score >= config.min_score)
@@ -57,29 +56,31 @@ def predict(config: DictConfig) -> None:
             others += problems
             if config.draw:
                 others += _draw(folder / "pictures" / f"{pictures[file]}.jpg", image, kept)
+        found = {file: found[file] for file in files if file in found}
         write_json(folder / "poses.json", _dataset(found, checkpoint))
         journal.remove()
     summary = f"{len(skipped)} of {len(files)} files skipped, {len(others)} other problems"
-    raise_problems([*skipped, *others], summary=summary, folder=folder)
+    raise_problems(
+        [*(skipped[file] for file in files if file in skipped), *others], summary=summary, folder=folder
+    )
     report({"output": str(folder), "images": len(found), "people": sum(len(p) for _, p in found.values())})
 
 
 def _outcomes(predictor: Predictor, files: list[Path]) -> Iterator[tuple[Path, Any, Poses | Exception]]:
-    """Each file with its image, or an error in reading it, and its poses, or an error."""
-    waiting: deque[Image | Exception] = deque()
+    """Each file with its image and its poses, or with errors instead, once they are known."""
+    waiting: dict[int, Image | Exception] = {}
 
     def read() -> Iterator[Image | Exception]:
-        for file in track(files, "finding people", console=Console(stderr=True)):
+        for i, file in enumerate(track(files, "finding people", console=Console(stderr=True))):
             try:
                 image: Image | Exception = read_image(file)
             except Exception as error:
                 image = error
-            waiting.append(image)
+            waiting[i] = image
             yield image
 
-    outcomes = predictor.pipeline.outcomes(predictor.network, read(), predictor.device)
-    for file, poses in zip(files, outcomes, strict=True):
-        yield file, waiting.popleft(), poses
+    for i, poses in predictor.pipeline.as_found(predictor.network, read(), predictor.device):
+        yield files[i], waiting.pop(i), poses
 
 
 def _draw(path: Path, image: Image, poses: Poses) -> list[str]:

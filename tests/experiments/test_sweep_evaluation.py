@@ -216,7 +216,7 @@ def test_wrong_settings_are_found_before_the_network_runs(sweep, values, message
 
 
 def test_a_search_reports_the_best_setting_on_other_images(sweep, alone, tmp_path):
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="needs optuna: pip install 'swahr[sweeps]'")
     search = SEARCH | {"report": OTHER, "trials": 5}
     rows = sweep(search=search)
     searched = read_json(next((tmp_path / "sweep").glob("search_painted_*.json")))
@@ -244,7 +244,7 @@ def test_a_search_reports_the_best_setting_on_other_images(sweep, alone, tmp_pat
 
 
 def test_a_search_on_the_images_it_reports_is_refused(sweep):
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="needs optuna: pip install 'swahr[sweeps]'")
     with pytest.raises(ValueError, match="expected other images than those searched on, got 3 of the same"):
         sweep(search=SEARCH | {"report": {"data.module.val.limit": 3}})
 

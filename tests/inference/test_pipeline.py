@@ -43,6 +43,16 @@ def test_order_and_batches(device, untyped):
     assert run(None, [], torch.device(device)) == []
 
 
+def test_what_is_found_does_not_wait_for_an_earlier_image_of_another_shape(untyped):
+    recorder = Recorder()
+    run = PosePipeline(aggregate=recorder, decode=recorder.decode, batch_size=2)
+    images = [image(0, 60, 100), *(image(i, 100, 60) for i in range(1, 6)), ValueError("cannot read")]
+    found = list(run.as_found(None, images, torch.device("cpu")))
+    assert [i for i, _ in found[:4]] == [1, 2, 3, 4]
+    assert sorted(i for i, _ in found) == list(range(7))
+    assert {i: outcome for i, outcome in found if i < 6} == {i: i for i in range(6)}
+
+
 def test_few_images_wait_for_others_of_their_shape(untyped):
     recorder, drawn = Recorder(), []
 
