@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import sys
@@ -76,6 +77,7 @@ def run_command(name: str, job: Callable[[DictConfig], Any], *, resumes: bool = 
             _log_reason(Path(config.output, f"{name}.log"), error)
             raise
 
+    logging.raiseExceptions = False  # a log on a full disk must not hide the error behind tracebacks
     sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:], resumes=resumes))
     run = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)
     if not any(_flags(sys.argv[1:]).values()):
