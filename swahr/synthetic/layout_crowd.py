@@ -7,13 +7,15 @@ how limbs bend: knees and forearms point to the front.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64
 
+from swahr.choices import check_choice
 from swahr.data.coco_file import CocoImage, read_coco_file
-from swahr.geometry import POINT_FROM_INDEX, fit_rectangle
+from swahr.geometry import POINT_FROM_INDEX, Affine, fit_rectangle
 from swahr.synthetic.body import (
     BONES,
     HEAD_POINTS,
@@ -27,6 +29,10 @@ from swahr.synthetic.body import (
 
 _Vector = npt.NDArray[np.float64]
 _Points = dict[str, _Vector]
+
+Window = Literal["image", "people"]
+"""The part of a layout that fills the rendered image."""
+_MARGIN = 0.125  # of the box of people, on each side
 
 _TRUNK = BONES["waist"] + BONES["chest"] - 0.022
 _MEASURED_LIMBS = (
@@ -56,7 +62,7 @@ _FACE_NORMALS = np.array([HEAD_POINTS[name] for name in _FACE]) / HEAD_RADII
 
 
 class LayoutCrowd:
-    """The people of a random image of a keypoint file, scaled to fit into the rendered image.
+    """The people of a random image of a keypoint file, scaled so that its ``window`` fits the rendered image.
 
     Usable people have at least four labelled keypoints, including a shoulder or a hip. The rest of their
     bodies is extrapolated, so rendered people have *more* keypoints than annotated ones. Visibilities are
@@ -65,6 +71,8 @@ class LayoutCrowd:
     Args:
         layouts: a COCO-format file with keypoint names in its category, ``.json`` or ``.json.gz``.
         people: minimum and maximum number of usable people in the images to use.
+        window: ``image``, or ``people``, the box of the usable people's keypoints, enlarged by a quarter. The
+            latter keeps how people's sizes and positions differ, but they are larger.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -72,7 +80,9 @@ class LayoutCrowd:
             of usable people in the range ``people``.
     """
 
-    def __init__(self, layouts: str | Path, people: tuple[int, int]) -> None:
+    def __init__(self, layouts: str | Path, people: tuple[int, int], window: Window = "image") -> None:
+        check_choice("window", window, get_args(Window))
+        self._window: Window = window
         file = read_coco_file(Path(layouts), None)
         names = file.skeleton.keypoints
         if unknown := [name for name in names if name not in INDEX]:
@@ -92,12 +102,25 @@ class LayoutCrowd:
         source_size, persons = self._images[int(rng.integers(len(self._images)))]
         points, heads, statures = (np.stack(part) for part in zip(*map(_lift, persons), strict=True))
         image_from_source = fit_rectangle(source_size, size)
+        if self._window == "people":
+            image_from_source = _fit_people(persons, size)
         points[..., :2] = image_from_source.apply(points[..., :2])
         points[..., 2] *= image_from_source.length_ratio
         order = np.argsort(statures, kind="stable")
         girth = rng.uniform(0.85, 1.2, len(order))
         stature = np.asarray(statures[order] * image_from_source.length_ratio, dtype=np.float64)
         return Bodies(points[order], heads[order], stature, girth, np.ones(len(order)))
+
+
+def _fit_people(people: Sequence[_Points], size: tuple[int, int]) -> Affine:
+    """The affine map that centres the box of all keypoints in an image of ``size`` (h, w), with a margin."""
+    points = np.concatenate([list(person.values()) for person in people])
+    corner, extent = points.min(axis=0), np.ptp(points, axis=0)
+    margin = _MARGIN * max(extent.max(), 1.0)
+    width, height = extent + 2 * margin
+    factor = min(size[0] / height, size[1] / width)
+    middle = Affine.translation(size[1] / 2, size[0] / 2)
+    return middle @ Affine.scaling(factor) @ Affine.translation(*-(corner + extent / 2))
 
 
 def _usable_people(image: CocoImage, names: Sequence[str]) -> list[_Points]:

@@ -14,7 +14,7 @@ from swahr.images import write_image
 from swahr.skeleton import COCO, Skeleton
 from swahr.structures import ABSENT, Annotations, LabelledImage
 from swahr.synthetic.body import INDEX
-from swahr.synthetic.layout_crowd import LayoutCrowd
+from swahr.synthetic.layout_crowd import LayoutCrowd, Window
 from swahr.synthetic.sampled_crowd import SampledCrowd
 from swahr.synthetic.scene import Scene, annotate, crowd_index, paint_crowd
 from swahr.synthetic.scenery import photograph
@@ -54,6 +54,7 @@ class SyntheticSource:
         jpeg_quality: range of JPEG qualities; None for no compression.
         layouts: a COCO-format keypoint file (``.json`` or ``.json.gz``) whose people are rendered instead of
             sampled ones; keypoints are matched by name.
+        window: the part of a layout that fills the image: the whole ``image``, or the box of its ``people``.
         skeleton: the annotated keypoints, named as in `KNOWN_KEYPOINTS`.
 
     Raises:
@@ -83,6 +84,7 @@ class SyntheticSource:
         noise: float = 6.0,
         jpeg_quality: tuple[int, int] | None = (60, 95),
         layouts: str | Path | None = None,
+        window: Window = "image",
         skeleton: Skeleton = COCO,
     ) -> None:
         if unknown := [name for name in skeleton.keypoints if name not in KNOWN_KEYPOINTS]:
@@ -109,7 +111,7 @@ class SyntheticSource:
             "facing": facing,
             "overlap": overlap,
         }
-        self._crowd = _make_crowd(people, sampled, layouts)
+        self._crowd = _make_crowd(people, sampled, layouts, window)
 
     def __len__(self) -> int:
         """The number of images of one epoch."""
@@ -164,7 +166,7 @@ def _check_range(name: str, values: tuple[int | float, int | float], floor: int 
 
 
 def _make_crowd(
-    people: tuple[int, int], sampled: Mapping[str, Any], layouts: str | Path | None
+    people: tuple[int, int], sampled: Mapping[str, Any], layouts: str | Path | None, window: Window
 ) -> SampledCrowd | LayoutCrowd:
     """People sampled with the settings ``sampled``, or from the file ``layouts`` if all of them are None."""
     if layouts is not None:
@@ -172,7 +174,7 @@ def _make_crowd(
             raise ValueError(
                 f"layouts determine people's poses and heights: set {given} to null, or layouts to null"
             )
-        return LayoutCrowd(layouts, people)
+        return LayoutCrowd(layouts, people, window)
     if missing := [name for name, value in sampled.items() if value is None]:
         raise ValueError(f"sampled crowds need values for {missing}: set them, or set layouts to a file")
     _check_range("person_height", sampled["person_height"], 0.02)

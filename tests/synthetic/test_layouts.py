@@ -70,6 +70,18 @@ def test_layouts_are_fitted_into_the_image(tmp_path):
     assert np.allclose(people.keypoints[0, 5:], wanted[5:], atol=1 / 64)
 
 
+def test_the_people_of_a_layout_can_fill_the_image(tmp_path):
+    far = {name: (x / 4, y / 4) for name, (x, y) in FRONTAL.items()}
+    path = write(tmp_path / "people.json", [far], size=(800, 800))
+    people = SyntheticSource(layouts=path, people=(1, 5), window="people", **SETTINGS)[0].annotations
+    limbs = people.keypoints[0, 5:]  # the head is a rigid model
+    source = np.array([far[name] for name in COCO.keypoints])
+    factor = SETTINGS["image_size"][0] / (1.25 * np.ptp(source, axis=0).max())
+    middle = (source.min(axis=0) + source.max(axis=0)) / 2
+    wanted = (source - middle) * factor + np.array(SETTINGS["image_size"])[::-1] / 2
+    assert np.allclose(limbs, wanted[5:], atol=1 / 64)
+
+
 def test_a_turned_back_shows_no_face(tmp_path):
     back = {
         name.replace("left", "x").replace("right", "left").replace("x", "right"): at
