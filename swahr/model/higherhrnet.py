@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from swahr.execution import Recomputable
 from swahr.model.heads import Head
 from swahr.model.hrnet import BasicBlock, initialise
-from swahr.model.recompute import Recomputable
 from swahr.structures import Maps, NetworkOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -139,7 +139,7 @@ class HigherHRNet(nn.Module):
         return tuple(output)
 
     def keypoint_rows(self) -> dict[str, list[int]]:
-        """See `swahr.model.transfer.KeypointNetwork`: rows of heads, and inputs of deconvolutions."""
+        """See `swahr.runs.initial_weights.KeypointNetwork`: rows of heads, and inputs of deconvolutions."""
         rows: dict[str, list[int]] = {}
         for level, module in enumerate(self.heads):
             heads: Any = module  # a `ModuleDict` of `Head`

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from swahr.loss.tags import tag_separation
 from swahr.pipeline import PosePipeline
+from swahr.rehearsal import rehearsed
 from swahr.structures import Batch, LabelledImage, Poses, Targets
 from swahr.training.optimiser import AdamWithWarmup
-from swahr.training.rehearsal import rehearsed
 
 _log = logging.getLogger(__name__)
 

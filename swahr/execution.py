@@ -1,4 +1,4 @@
-"""Activation checkpointing: inner activations are recomputed in the backward pass instead of stored."""
+"""How a network runs in training: memory layout, compilation and activation checkpointing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -45,8 +45,35 @@ class Recomputable(nn.Module):
                 norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-def recompute_activations(network: nn.Module) -> None:
-    """Switch activation checkpointing on in every `Recomputable` module of a network."""
-    for module in network.modules():
-        if isinstance(module, Recomputable):
-            module.recompute = True
+def prepare_network(
+    network: nn.Module,
+    *,
+    channels_last: bool,
+    compile: bool,  # noqa: A002 - PyTorch's own word
+    activation_checkpointing: bool,
+) -> nn.Module:
+    """Set the execution options of a network in place, and return it; its outputs stay the same.
+
+    Args:
+        network: the network (`swahr.model.HigherHRNet`).
+        channels_last: whether weights and activations have the channels-last memory layout.
+        compile: whether to compile with TorchInductor at the first call.
+        activation_checkpointing: whether the backward pass recomputes activations, in `Recomputable` modules.
+
+    Raises:
+        ValueError: ``compile`` and ``activation_checkpointing`` are both set.
+    """
+    if compile and activation_checkpointing:
+        raise ValueError(
+            "training.compile and training.activation_checkpointing exclude each other, because the compiler "
+            "decides itself what to recompute; set one of them to false"
+        )
+    if channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack it
+    if activation_checkpointing:
+        for module in network.modules():
+            if isinstance(module, Recomputable):
+                module.recompute = True
+    if compile:
+        network.compile()
+    return network
