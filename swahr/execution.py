@@ -1,11 +1,11 @@
-"""How a network runs in training: memory layout, compilation and activation checkpointing."""
+"""Execution of training: memory layout, compilation, activation checkpointing, a check that does not wait."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -77,3 +77,31 @@ def prepare_network(
     if compile:
         network.compile()
     return network
+
+
+def finite_check(terms: Mapping[str, Tensor], image_ids: Sequence[int]) -> Callable[[], None]:
+    """Start an asynchronous copy of which values are finite; returns a function that waits and raises.
+
+    Args:
+        terms: loss terms by name, one value per image.
+        image_ids: ids of the images, for the error's message.
+    """
+    finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()]))
+    fetched = finite.to("cpu", non_blocking=finite.is_cuda)
+    arrived = torch.cuda.current_stream().record_event() if finite.is_cuda else None
+    names = list(terms)  # the closure must not keep the terms in memory
+
+    def check() -> None:
+        if arrived is not None:
+            arrived.synchronize()
+        if fetched.all():
+            return
+        bad_terms = [name for name, row in zip(names, fetched, strict=True) if not row.all()]
+        bad_images = [image for image, column in zip(image_ids, fetched.T, strict=True) if not column.all()]
+        raise FloatingPointError(
+            f"the loss terms {bad_terms} are not finite for the images with ids {bad_images}; training stops "
+            "before the weights change. Look at these images (`swahr show`), lower the learning rate, or "
+            "train with trainer.precision=32-true"
+        )
+
+    return check

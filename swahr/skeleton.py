@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from swahr.keypoint_names import Pair, flip_pairs_by_name, lone_sides, sigma_by_name
-from swahr.skeleton_file import category_fields, located, read_skeleton, skeleton_fields, unordered
+from swahr.skeleton_file import (
+    category_fields,
+    category_of,
+    check_consistent,
+    located,
+    read_skeleton,
+    skeleton_fields,
+    unordered,
+)
 
 
 @dataclass(frozen=True)
@@ -40,23 +48,7 @@ class Skeleton:
     grouping_order: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        where, names = f"skeleton '{self.name}'", list(self.keypoints)
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"{where}: expected distinct keypoint names, got {names}")
-        for field, pairs in (("flip_pairs", self.flip_pairs), ("limbs", self.limbs)):
-            if unknown := sorted({name for pair in pairs for name in pair} - set(names)):
-                raise ValueError(
-                    f"{where}: {field} name {unknown}, but the keypoints are {names}; correct the names"
-                )
-        flipped = [name for pair in self.flip_pairs for name in pair]
-        if len(flipped) != len(set(flipped)):
-            raise ValueError(f"{where}: expected no keypoint in two flip pairs, got {self.flip_pairs}")
-        if len(self.sigmas) != len(names) or not all(0 < sigma <= 1 for sigma in self.sigmas):
-            raise ValueError(f"{where}: expected {len(names)} positive sigmas up to 1, got {self.sigmas}")
-        if sorted(self.grouping_order) != sorted(names):
-            raise ValueError(
-                f"{where}: grouping_order must name every keypoint once, got {list(self.grouping_order)}"
-            )
+        check_consistent(self.to_dict())
 
     @property
     def num_keypoints(self) -> int:
@@ -94,16 +86,7 @@ class Skeleton:
 
     def to_category(self) -> dict[str, Any]:
         """The ``categories`` entry of a COCO-format file; `from_category` reads it back."""
-        return {
-            "id": 1,
-            "name": "person",
-            "supercategory": "person",
-            "keypoints": list(self.keypoints),
-            "skeleton": [[a + 1, b + 1] for a, b in self.limb_indices],
-            "flip_pairs": [list(pair) for pair in self.flip_pairs],
-            "sigmas": list(self.sigmas),
-            "grouping_order": list(self.grouping_order),
-        }
+        return category_of(self.to_dict())
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "skeleton") -> Skeleton:

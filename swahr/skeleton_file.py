@@ -54,6 +54,25 @@ def skeleton_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_consistent(fields: Mapping[str, Any]) -> None:
+    """Raise ValueError if the fields of a skeleton contradict each other."""
+    where, names = f"skeleton '{fields['name']}'", list(fields["keypoints"])
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"{where}: expected distinct keypoint names, got {names}")
+    for field in ("flip_pairs", "limbs"):
+        if unknown := sorted({name for pair in fields[field] for name in pair} - set(names)):
+            raise ValueError(
+                f"{where}: {field} name {unknown}, but the keypoints are {names}; correct the names"
+            )
+    flipped = [name for pair in fields["flip_pairs"] for name in pair]
+    if len(flipped) != len(set(flipped)):
+        raise ValueError(f"{where}: expected no keypoint in two flip pairs, got {fields['flip_pairs']}")
+    if len(sigmas := fields["sigmas"]) != len(names) or not all(0 < sigma <= 1 for sigma in sigmas):
+        raise ValueError(f"{where}: expected {len(names)} positive sigmas up to 1, got {sigmas}")
+    if sorted(order := fields["grouping_order"]) != sorted(names):
+        raise ValueError(f"{where}: grouping_order must name every keypoint once, got {list(order)}")
+
+
 def category_fields(
     category: Mapping[str, Any], *, coco: Mapping[str, Any], crowdpose: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -72,6 +91,26 @@ def category_fields(
     if known is None:
         return {**given, "keypoints": names, "limbs": limbs}
     return {**known, "name": "person", **given, "limbs": limbs or known["limbs"]}
+
+
+def category_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``categories`` entry of a COCO-format file; `category_fields` reads it back."""
+    number = _numbers(fields)
+    return {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(fields["keypoints"]),
+        "skeleton": [[number[a], number[b]] for a, b in fields["limbs"]],
+        "flip_pairs": [list(pair) for pair in fields["flip_pairs"]],
+        "sigmas": list(fields["sigmas"]),
+        "grouping_order": list(fields["grouping_order"]),
+    }
+
+
+def _numbers(fields: Mapping[str, Any]) -> dict[str, int]:
+    """The 1-based index of each keypoint."""
+    return {name: number for number, name in enumerate(fields["keypoints"], start=1)}
 
 
 def _as_names(field: str, names: Any) -> tuple[str, ...]:
@@ -116,7 +155,7 @@ def _limbs_by_name(
     if not isinstance(limbs, list | tuple) or not all(map(_is_limb, limbs)):
         raise ValueError(f"expected 1-based index pairs in the category's skeleton, got {shown(limbs)}")
     eyes, pairs = (2, 3), unordered(limbs)
-    number = {name: i for i, name in enumerate(coco["keypoints"], start=1)}
+    number = _numbers(coco)
     published = unordered([*((number[a], number[b]) for a, b in coco["limbs"]), eyes])
     copied = pairs <= published and any(end > len(names) for limb in limbs for end in limb)
     if (names == coco["keypoints"] and pairs == published) or (names == crowdpose["keypoints"] and copied):

@@ -10,7 +10,18 @@ import pytest
 
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "targets")
 NO_STAGE = {
-    "swahr": {"analysis", "cli", "draw", "inference", "kernels", "synthetic", "training", "weights"},
+    "swahr": {
+        "analysis",
+        "backbones",
+        "cli",
+        "draw",
+        "inference",
+        "kernels",
+        "runs",
+        "synthetic",
+        "training",
+        "weights",
+    },  # fmt: skip
     "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
 }
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
