@@ -11,19 +11,11 @@ import pytest
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "targets")
 NO_STAGE = {
     "swahr": {
-        "analysis",
-        "backbones",
-        "cli",
-        "draw",
-        "inference",
-        "kernels",
-        "runs",
-        "synthetic",
-        "training",
+        "analysis", "backbones", "cli", "draw", "inference", "kernels", "runs", "synthetic", "training",
         "weights",
-    },  # fmt: skip
+    },
     "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
-}
+}  # fmt: skip
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
 MAX_FILE, MAX_FUNCTION = 300, 50
 MACHINE_PATH = re.compile(r"(?<![\w.~/:-])/(?:home|mnt|opt|root|tmp|Users|work)/")
