@@ -127,7 +127,8 @@ class QuarterOffset(SubpixelMethod):
 class Dark(SubpixelMethod):
     """DARK: the maximum of a Gaussian fitted to the modulated heat about each peak.
 
-    The quarter offset is used within two pixels of the border and where the fit is not a maximum.
+    The offset is limited, as several people share a map. The quarter offset is used within two pixels of the
+    border and where the fit is not a maximum.
 
     Use DARK on maps of the network's own stride. On bilinearly upsampled maps (aggregation with ``project``)
     second differences vanish within a pixel of the original, and the fit is ill-conditioned.

@@ -34,6 +34,9 @@ class GatedGrouping(GroupingRule):
         grouping_indices: keypoint types in the order in which they are visited.
         tag_threshold: a peak can join a person whose mean tag is nearer than this.
         use_score: use the cost above; otherwise the plain distance.
+
+    Raises:
+        ValueError: ``grouping_indices`` does not hold every keypoint index once.
     """
 
     def __init__(
