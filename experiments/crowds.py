@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from swahr.aggregate import Aggregator
-from swahr.aggregate.frames import input_frame
+from swahr.aggregate.inputs import input_frame
 from swahr.geometry import POINT_FROM_INDEX, Affine
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations

@@ -25,6 +25,7 @@ from rich.progress import track
 from torch import Tensor
 
 from swahr.build import build_pipeline, skeleton_facts, target_facts
+from swahr.build_data import build_evaluation
 from swahr.cli.command import fresh_folder, report, run_command
 from swahr.data import CocoSource
 from swahr.files import write_json
@@ -33,7 +34,6 @@ from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.structures import ABSENT, Annotations, Batch, Maps, NetworkOutput, Poses
 from swahr.targets import TargetEncoder
-from swahr.training.build import build_evaluation
 
 _TAG_STEP = 2.0  # twice the default tag threshold
 

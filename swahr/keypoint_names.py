@@ -33,6 +33,14 @@ def sides_of(name: str) -> set[str]:
     return set(_sided_words(name)) & MIRROR.keys()
 
 
+def lone_sides(names: Sequence[str], *, letters: bool) -> tuple[str, ...]:
+    """Of names without a mirror image, those with sides as words, or with ``letters`` only as letters."""
+    sides = {name: set(words_of(name)) for name in names}
+    named = {name for name, words in sides.items() if words & MIRROR.keys()}
+    lettered = {name for name, words in sides.items() if words & LETTERS.keys()} - named
+    return tuple(name for name in names if name in (lettered if letters else named))
+
+
 def _sided_words(name: str) -> tuple[str, ...]:
     return tuple(LETTERS.get(word, word) for word in words_of(name))
 

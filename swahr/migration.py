@@ -1,4 +1,4 @@
-"""Migration of checkpoints in older formats to the current one.
+"""Migration of checkpoints in older formats to the current one, and of names of classes that moved.
 
 Format 1, of commit 6ccc9b5, has no number. Its network is one class with flat settings, in which one
 convolution predicts heatmaps and tags. Its decoding and grouping methods are selected by strings.
@@ -25,7 +25,15 @@ _OFFICIAL_ONLY = ("solver", "max_people", "stop_when_full")
 _MOVED = {
     "swahr.data.SyntheticSource": "swahr.synthetic.SyntheticSource",
     "swahr.data.PoseDataModule": "swahr.data.datamodule.PoseDataModule",
+    "swahr.model.EfficientNetLite": "swahr.backbones.EfficientNetLite",
+    "swahr.training.ExportBest": "swahr.runs.ExportBest",
+    "swahr.training.PlotCurves": "swahr.runs.PlotCurves",
+    "swahr.training.PredictionPictures": "swahr.runs.PredictionPictures",
+    "swahr.training.SaveOnInterrupt": "swahr.runs.SaveOnInterrupt",
+    "swahr.training.Throughput": "swahr.runs.Throughput",
+    "swahr.training.WarnOfEqualTags": "swahr.runs.WarnOfEqualTags",
 }
+"""Earlier names of classes, in configurations and recorded results, and the current ones."""
 
 
 def migrated(
@@ -55,6 +63,15 @@ def migrated(
     return {**values, "format": FORMAT, "config": config, "facts": facts}, _weights_of_format_1(weights)
 
 
+def renamed(tree: Any) -> Any:
+    """Plain values, such as a configuration or the name of a class, with the current names of classes."""
+    if isinstance(tree, Mapping):
+        return {key: renamed(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [renamed(value) for value in tree]
+    return _MOVED.get(tree, tree) if isinstance(tree, str) else tree
+
+
 def _config_of_format_1(old: Mapping[str, Any]) -> dict[str, Any]:
     config = {group: old[group] for group in _GROUPS if group in old}
     config["model"] = _model(old["model"], old["loss"])
@@ -63,7 +80,7 @@ def _config_of_format_1(old: Mapping[str, Any]) -> dict[str, Any]:
     config["aggregate"] = {"round_to": aggregate.pop("size_multiple"), **aggregate}
     config["grouping"] = {"peaks": old["grouping"]["peaks"], "rule": _rule(old["grouping"]["groups"])}
     config["decode"] = _decode(old["decode"])
-    config["data"] = _renamed(old["data"])
+    config["data"] = renamed(old["data"])
     return config
 
 
@@ -105,15 +122,6 @@ def _decode(old: Mapping[str, Any]) -> dict[str, Any]:
         "refine": {**settings, "_target_": _REFINE[method]},
         "recover": recover if recover.pop("enabled") else None,
     }
-
-
-def _renamed(tree: Any) -> Any:
-    """The data node with the current names of classes."""
-    if isinstance(tree, Mapping):
-        return {key: _renamed(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_renamed(value) for value in tree]
-    return _MOVED.get(tree, tree) if isinstance(tree, str) else tree
 
 
 def _weights_of_format_1(old: Mapping[str, Tensor]) -> dict[str, Tensor]:

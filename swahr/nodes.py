@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from swahr.choices import check_setting
+from swahr.migration import renamed
 
 PACKAGE = "swahr."
 """Prefix of the names of this package's classes."""
@@ -95,11 +96,12 @@ def _value(value: Any, facts: Mapping[str, Any]) -> Any:
 
 
 def locate(name: str) -> Any:
-    """The object with a dotted name. Names in this package must be those of its own classes.
+    """The object with a dotted name, or with an earlier one. Names in this package are those of its classes.
 
     Raises:
         ValueError: there is no such object, or it is not one of this package's classes.
     """
+    name = str(renamed(name))
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), attribute)

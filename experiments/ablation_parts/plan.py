@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.cli.command import compose_config
 from swahr.cli.overrides import compose_checked
 from swahr.files import read_json
+from swahr.migration import renamed
 
 _OF_ONE_MACHINE = ("output", "ckpt")
 _DATA = "."
@@ -66,7 +67,7 @@ def runs_of(config: DictConfig) -> list[Run]:
 
 def check_same(run: Run, file: Path, recorded: Mapping[str, Any]) -> None:
     """Raise ValueError, with the differences, if a run was recorded with another configuration."""
-    before, now = recorded["config"], run.recorded["config"]
+    before, now = renamed(recorded["config"]), renamed(run.recorded["config"])
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if keys:
         listed = "; ".join(f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in keys[:5])

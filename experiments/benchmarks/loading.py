@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 
 from benchmarks.measure import Case
 from benchmarks.training import TrainingStep
+from swahr.build_data import build_source
 from swahr.data import CocoSource, RandomAffine, Source
 from swahr.data.datamodule import PoseDataModule
 from swahr.nodes import instantiate
 from swahr.structures import Batch
 from swahr.synthetic import SyntheticSource, render_dataset
-from swahr.training.build import build_source
 
 Step = Callable[[Batch], None]
 _PHOTOGRAPH = (480, 640)  # (h, w), COCO's usual size

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from benchmarks.crowd import crowd_batch
 from benchmarks.networks import can_compile, untrained_network
+from swahr.execution import prepare_network
 from swahr.loss import Criterion
 from swahr.model import HigherHRNet
 from swahr.nodes import instantiate
 from swahr.skeleton import COCO
 from swahr.structures import Batch, Maps, NetworkOutput, Targets
 from swahr.targets import TargetEncoder
-from swahr.training.execution import prepare_network
 
 STRIDES = (4, 2)
 """Of maps without a network."""

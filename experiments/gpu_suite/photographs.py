@@ -17,7 +17,7 @@ from pack_weights import pack
 
 from gpu_suite.checks import Check, perform
 from swahr.cli.command import compose_config
-from swahr.training import Throughput
+from swahr.runs import Throughput
 from swahr.training.build import TrainingRun, build_training
 
 

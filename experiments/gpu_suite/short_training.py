@@ -18,7 +18,7 @@ from torch import Tensor
 from gpu_suite.checks import Check, CheckFailedError, perform
 from swahr.cli.command import compose_config
 from swahr.inference import TorchNetwork
-from swahr.training import Throughput
+from swahr.runs import Throughput
 from swahr.training.build import TrainingRun, build_training
 
 _COMPARED_IMAGES = 16

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swahr.build import build_pipeline, chosen_skeleton, network_facts, skeleton_facts, target_facts
+from swahr.build_data import build_evaluation, build_source
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.cli.evaluate import outcomes
 from swahr.cli.problems import finite_people
@@ -16,7 +17,6 @@ from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import log_findings
 from swahr.skeleton import Skeleton
 from swahr.structures import DenseMaps, Poses
-from swahr.training.build import build_evaluation, build_source
 from sweep.settings import Setting
 
 

@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 import swahr
 from swahr.build import TEST_TIME_GROUPS
+from swahr.build_data import annotation_files
 from swahr.cli.command import compose_config
 from swahr.cli.overrides import compose_checked
 from swahr.predictor import RUN_SETTINGS
 from swahr.provenance import provenance
-from swahr.training.build import annotation_files
 from swahr.weights import located
 
 AFTER_THE_NETWORK = ("grouping", "decode", "postprocess", "evaluation")

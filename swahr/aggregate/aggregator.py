@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from swahr.aggregate.frames import Size, frame_sizes, output_frame
-from swahr.aggregate.inputs import REFERENCE, Images, Inputs, warp_inputs
+from swahr.aggregate.inputs import REFERENCE, Images, Inputs, Size, frame_sizes, output_frame, warp_inputs
 from swahr.choices import check_choice
 from swahr.geometry import Affine, Alignment
 from swahr.map_kinds import map_kind
@@ -36,7 +35,7 @@ class Aggregator:
         flip: also run the network on the mirrored input.
         project: resize the maps to the size of the input; otherwise they have the network's finest stride.
         alignment: position of the image in the input and of the maps on it, as in training: ``centre``, or
-            ``official`` for published weights (see `swahr.aggregate.frames`).
+            ``official`` for published weights (see `swahr.aggregate.inputs`).
         round_to: sides of the smallest input are rounded up to a multiple of this, a multiple of
             ``size_multiple``.
         size_multiple: the network accepts sides that are multiples of this.

@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from swahr.build import build_skeleton
+from swahr.build_data import build_source
 from swahr.cli.command import fresh_folder, report
 from swahr.data import CocoSource
 from swahr.draw import draw_annotations
 from swahr.draw.page import contact_sheet
 from swahr.draw.palette import Picture
 from swahr.images import write_image
-from swahr.training.build import build_source
 
 
 def check(config: DictConfig) -> None:

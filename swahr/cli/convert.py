@@ -10,7 +10,8 @@ from swahr.cli.command import fresh_folder, report
 from swahr.model.published import load_published, read_published
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
-from swahr.training.build import describe, model_node
+from swahr.runs.description import describe
+from swahr.training.build import model_node
 
 
 def convert(config: DictConfig) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from swahr.build import TEST_TIME_GROUPS, chosen_skeleton
+from swahr.build_data import annotation_files, build_evaluation, build_source
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
@@ -23,9 +24,9 @@ from swahr.images import write_image
 from swahr.pipeline import Image
 from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import data_stamp, log_findings, provenance
+from swahr.runs.description import settings
+from swahr.runs.drawings import prediction_page
 from swahr.structures import LabelledImage, Poses
-from swahr.training.build import annotation_files, build_evaluation, build_source, settings
-from swahr.training.drawings import prediction_page
 
 _log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import Progress
 
+from swahr.build_data import build_source
 from swahr.cli.command import fresh_folder, report
 from swahr.synthetic import SyntheticSource, render_dataset
-from swahr.training.build import build_source
 
 
 def render(config: DictConfig) -> None:

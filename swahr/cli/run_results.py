@@ -18,6 +18,7 @@ from yaml import YAMLError
 from swahr.cli.command import FAILED
 from swahr.cli.overrides import parse_overrides
 from swahr.files import read_json
+from swahr.migration import renamed
 
 _RESULTS = {"train": "result.json", "evaluate": "metrics.json"}
 _OWN = dict.fromkeys(("ckpt", "output", "seed"))  # settings in which runs of one row may differ
@@ -205,7 +206,7 @@ def _settings(config: Any, overrides: Sequence[str], choices: Mapping[str, Any])
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException:  # references to values that the run did not need
         plain = OmegaConf.to_container(config)
-    values = {key: value for key, value in _leaves(plain) if key not in _OWN}
+    values = {key: renamed(value) for key, value in _leaves(plain) if key not in _OWN}
     keys = [override.key_or_group for override in parse_overrides(list(overrides))]
     named = tuple(key for key in keys if key not in _OWN and not key.startswith("hydra"))
     return Settings(values, {str(group): option for group, option in choices.items()}, named)

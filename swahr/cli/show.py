@@ -6,6 +6,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from swahr.build import chosen_skeleton, skeleton_facts
+from swahr.build_data import build_source
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
@@ -21,7 +22,6 @@ from swahr.nodes import instantiate
 from swahr.predictor import Predictor, located
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage, NetworkOutput
-from swahr.training.build import build_source
 
 _STRIDES = (4, 2)  # of the targets, if there is no network
 

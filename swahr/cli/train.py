@@ -21,9 +21,9 @@ from swahr.cli.processes import check_devices, other_processes
 from swahr.cli.resuming import check_resumes, read_resumable
 from swahr.files import write_json
 from swahr.provenance import log_findings
-from swahr.training import ExportBest, Throughput
+from swahr.runs import ExportBest, Throughput
+from swahr.runs.callbacks import find_callback, validation_metrics
 from swahr.training.build import TrainingRun, build_training
-from swahr.training.callbacks import find_callback, validation_metrics
 
 _NOISE = (
     ".*does not have many workers.*",

@@ -1,5 +1,6 @@
 """Loaders of training batches and validation images."""
 
+import logging
 import os
 import shutil
 import warnings
@@ -17,6 +18,8 @@ from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 from swahr.skeleton import Skeleton
 from swahr.structures import Batch, LabelledImage
+
+_log = logging.getLogger(__name__)
 
 _SHARED_MEMORY = Path("/dev/shm")
 """The folder through which PyTorch's workers pass batches on Linux."""
@@ -102,6 +105,13 @@ class PoseDataModule(LightningDataModule):
                     f"of {processes} x {self.workers} workers, got {free / 2**20:.0f}; enlarge it (docker "
                     "run --shm-size=8g), or set data.module.workers=0 or a smaller data.module.batch_size"
                 )
+
+    def largest_batch(self, processes: int) -> int:
+        """Images per process and batch: fewer than ``batch_size`` if there are not as many."""
+        size = min(self.batch_size, max(1, len(self.train) // processes))
+        if size < self.batch_size:
+            _log.warning("data.module.batch_size=%d, but the only batch has %d images", self.batch_size, size)
+        return size
 
     def train_dataloader(self) -> EpochLoader:
         """The loader of augmented batches; order and augmentation differ in each epoch."""

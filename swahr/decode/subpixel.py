@@ -62,8 +62,7 @@ def log_modulated_patches(
     """Return the logarithm of the modulated heat around each peak (DARK, section 3.2).
 
     As several people share a map, the blur and the restored height are local to each peak. ``sigmas`` are the
-    kernels' widths in map pixels. ``maximum`` multiplies the heat by a factor; ``range`` subtracts the
-    patch's minimum first.
+    kernels' widths in map pixels; `Dark` documents ``rescale``.
     """
     # Patches (n s s) with s = 2 * radius + 1, and per output row a normalised kernel: (n 5 s).
     radius = kernel_size // 2 + _REACH
@@ -128,8 +127,8 @@ class QuarterOffset(SubpixelMethod):
 class Dark(SubpixelMethod):
     """DARK: the maximum of a Gaussian fitted to the modulated heat about each peak.
 
-    The blur is local to the peak and the offset is limited, as several people share a map. The quarter offset
-    is used within two pixels of the border and where the fit is not a maximum.
+    The offset is limited, as several people share a map. The quarter offset is used within two pixels of the
+    border and where the fit is not a maximum.
 
     Use DARK on maps of the network's own stride. On bilinearly upsampled maps (aggregation with ``project``)
     second differences vanish within a pixel of the original, and the fit is ill-conditioned.

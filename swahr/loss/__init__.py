@@ -1,7 +1,7 @@
 """The training objective: heatmap regression with its adaptations, and associative embedding."""
 
-from swahr.loss.adaptation import DerivedWeight, ExactTarget, LearnedWeight, TaylorTarget
 from swahr.loss.criterion import Criterion
+from swahr.loss.heatmap import DerivedWeight, ExactTarget, LearnedWeight, TaylorTarget
 from swahr.loss.terms import (
     HeatmapRegression,
     MapRegression,

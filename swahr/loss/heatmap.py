@@ -1,15 +1,19 @@
-"""Heatmap regression: plain, scale-adaptive (SAHR), weight-adaptive (WAHR).
+"""Heatmap regression: targets that follow scale maps (SAHR), and pixel weights (WAHR).
 
 Luo et al., Rethinking the Heatmap Regression for Bottom-up Human Pose Estimation, CVPR 2021, sections 3.2
 and 3.3. All functions keep the dtype of their input; `swahr.loss.Criterion` calls them in float32 or wider.
 """
 
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from swahr.structures import Maps
+
+Heatmaps = Float[Tensor, "b k h w"]  # and maps of the same shape
 
 SMALLEST_EXPONENT = 0.01
 """Lower bound of 1 + alpha = 1 / s^2, which is positive for every real s; 0.01 is s = 10."""
@@ -86,3 +90,61 @@ def weight_penalty(weight_map: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k h
 def masked_mean(values: Float[Tensor, "b k h w"], valid: Bool[Tensor, "b h w"]) -> Float[Tensor, " b"]:
     """Return, per image, the sum over valid pixels divided by *all* k h w pixels, as in the official code."""
     return torch.where(valid, values.mean(dim=1), 0.0).mean(dim=(1, 2))
+
+
+@runtime_checkable
+class Adaptation(Protocol):
+    """Adapts the loss at a stride to its predicted maps, of which it reads those named in ``needs``."""
+
+    needs: frozenset[str]
+
+    def __call__(self, maps: Maps, heatmaps: Heatmaps) -> Heatmaps:
+        """Return the adapted target, or the weight of each pixel, given the Gaussian target ``heatmaps``."""
+
+
+class TaylorTarget:
+    """SAHR's target as in the official code (``taylor`` in `adapted_target`)."""
+
+    needs = frozenset({"scale_maps"})
+
+    def __call__(self, maps: Maps, heatmaps: Heatmaps) -> Heatmaps:
+        return adapted_target(heatmaps, maps.fields["scale_maps"], "taylor")
+
+
+class ExactTarget:
+    """SAHR's target h^(1 + alpha) itself (``exact`` in `adapted_target`)."""
+
+    needs = frozenset({"scale_maps"})
+
+    def __call__(self, maps: Maps, heatmaps: Heatmaps) -> Heatmaps:
+        return adapted_target(heatmaps, maps.fields["scale_maps"], "exact")
+
+
+class DerivedWeight:
+    """WAHR's weight as in the official code (`derived_weight`).
+
+    Args:
+        gamma: exponent of the foreground map h^gamma.
+
+    Raises:
+        ValueError: ``gamma`` is not positive.
+    """
+
+    needs = frozenset({"heatmaps"})
+
+    def __init__(self, gamma: float = 0.01) -> None:
+        if gamma <= 0:
+            raise ValueError(f"loss gamma: expected a positive exponent, got {gamma}")
+        self.gamma = gamma
+
+    def __call__(self, maps: Maps, heatmaps: Heatmaps) -> Heatmaps:
+        return derived_weight(maps.heatmaps, heatmaps, self.gamma)
+
+
+class LearnedWeight:
+    """The exponential of a predicted weight map; the loss then needs a `swahr.loss.WeightMapPenalty`."""
+
+    needs = frozenset({"log_weight_maps"})
+
+    def __call__(self, maps: Maps, _: Heatmaps) -> Heatmaps:
+        return learned_weight(maps.fields["log_weight_maps"])

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from swahr.choices import check_choice
-from swahr.loss.adaptation import Adaptation
-from swahr.loss.heatmap import masked_mean, squared_difference, support_only, weight_penalty
+from swahr.loss.heatmap import Adaptation, masked_mean, squared_difference, support_only, weight_penalty
 from swahr.loss.tags import Closeness, associative_embedding
 from swahr.structures import Maps, MapTargets, NetworkOutput, Targets
 
@@ -79,8 +78,6 @@ class StrideTerm(Term):
 
 class HeatmapRegression(StrideTerm):
     """Mean squared error of heatmaps: plain, scale-adaptive (SAHR), weight-adaptive (WAHR) or both (SWAHR).
-
-    See Luo et al., CVPR 2021, sections 3.2 (``adaptation``) and 3.3 (``pixel_weight``).
 
     Args:
         weight: factor of the term.

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from swahr.execution import Recomputable
 from swahr.model.heads import Head
 from swahr.model.hrnet import BasicBlock, initialise
-from swahr.model.recompute import Recomputable
 from swahr.structures import Maps, NetworkOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -61,8 +61,7 @@ class HigherHRNet(nn.Module):
         heads: for each map by name a callable that builds its `Head` from the feature's channels.
         deconv_channels: channels of each deconvolution, coarse to fine; empty for a plain HRNet.
         deconv_blocks: residual blocks per deconvolution.
-        initial_std: standard deviation of the deconvolutions' initial weights (published: 0.001); None
-            initialises by fan-in (He et al., 2015).
+        initial_std: standard deviation of the deconvolutions' initial weights; see `swahr.model.HRNet`.
 
     Attributes:
         strides: input pixels per map pixel, coarse to fine: (4, 2) with one deconvolution.
@@ -114,14 +113,11 @@ class HigherHRNet(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: RgbImages) -> NetworkOutput:
-        """Predict the maps of RGB images (frame: input).
+        """Return one `Maps` per stride, coarse to fine, with a field per head. Frame: input.
 
         Args:
             images: uint8 images, normalised here with ImageNet's mean and deviation; or float images that are
                 normalised already.
-
-        Returns:
-            One `Maps` per stride, coarse to fine, with a field per head.
 
         Raises:
             ValueError: the height or width is not a multiple of ``size_multiple``.
@@ -139,7 +135,7 @@ class HigherHRNet(nn.Module):
         return tuple(output)
 
     def keypoint_rows(self) -> dict[str, list[int]]:
-        """See `swahr.model.transfer.KeypointNetwork`: rows of heads, and inputs of deconvolutions."""
+        """See `swahr.runs.initial_weights.KeypointNetwork`: rows of heads, and inputs of deconvolutions."""
         rows: dict[str, list[int]] = {}
         for level, module in enumerate(self.heads):
             heads: Any = module  # a `ModuleDict` of `Head`

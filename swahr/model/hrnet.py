@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from swahr.model.recompute import Recomputable
+from swahr.execution import Recomputable
 
 STEM_STRIDE = 4
 _BOTTLENECK_EXPANSION = 4

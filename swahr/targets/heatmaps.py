@@ -100,20 +100,16 @@ class TargetEncoder:
 
 
 def draw_heatmaps(pixels: Pixels, present: Present, *, patches: Patches, size: tuple[int, int]) -> Drawn:
-    """Draw the maximum of all present keypoints' patches; a CPU runs `swahr.kernels.targets.draw`."""
+    """Draw the maximum of all present keypoints' patches, without synchronising a GPU.
+
+    A CPU runs `swahr.kernels.targets.draw`. A GPU draws all in one scatter, absent keypoints as 0.
+    """
     if kernels.accept(pixels):
         from swahr.kernels.targets import draw
 
         centres, flags, gaussians = (part.contiguous().numpy() for part in (pixels, present, patches))
-        heatmaps, index = draw(centres, flags, gaussians, size)
-        return torch.from_numpy(heatmaps), torch.from_numpy(index)
-    return draw_heatmaps_by_scatter(pixels, present, patches=patches, size=size)
-
-
-def draw_heatmaps_by_scatter(
-    pixels: Pixels, present: Present, *, patches: Patches, size: tuple[int, int]
-) -> Drawn:
-    """Draw all patches in one scatter, those of absent keypoints as 0, without synchronising a GPU."""
+        drawn = draw(centres, flags, gaussians, size)
+        return torch.from_numpy(drawn[0]), torch.from_numpy(drawn[1])
     (images, _, num_keypoints), (h, w), device = present.shape, size, pixels.device
     index = flat_index(pixels, present, size)
     around = pixels[..., None] + _offsets(patches.shape[-1] // 2, device)  # (b p k 2 r)
@@ -135,11 +131,6 @@ def shrink_mask(valid: Bool[Tensor, "b H W"], size: tuple[int, int]) -> Bool[Ten
         from swahr.kernels.targets import shrink
 
         return torch.from_numpy(shrink(valid.contiguous().numpy(), size))
-    return shrink_mask_by_sums(valid, size)
-
-
-def shrink_mask_by_sums(valid: Bool[Tensor, "b H W"], size: tuple[int, int]) -> Bool[Tensor, "b h w"]:
-    """`shrink_mask` in tensor operations."""
     (h, w), stride = size, valid.shape[-1] // size[1]
     counts = valid.view(len(valid), h, stride, w, stride).sum(dim=(2, 4))
     return counts >= (stride**2 + 1) // 2

@@ -1,24 +1,7 @@
-"""Training with Lightning: module, optimiser and schedule, callbacks."""
+"""Training with Lightning: module, optimiser and schedule, averaged weights."""
 
-from swahr.training.callbacks import (
-    EmaWeights,
-    ExportBest,
-    SaveOnInterrupt,
-    Throughput,
-    WarnOfEqualTags,
-)
-from swahr.training.drawings import PlotCurves, PredictionPictures
+from swahr.training.averaging import EmaWeights
 from swahr.training.module import PoseModule
 from swahr.training.optimiser import AdamWithWarmup
 
-__all__ = [
-    "AdamWithWarmup",
-    "EmaWeights",
-    "ExportBest",
-    "PlotCurves",
-    "PoseModule",
-    "PredictionPictures",
-    "SaveOnInterrupt",
-    "Throughput",
-    "WarnOfEqualTags",
-]
+__all__ = ["AdamWithWarmup", "EmaWeights", "PoseModule"]

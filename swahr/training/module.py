@@ -9,11 +9,12 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from swahr.execution import finite_check
 from swahr.loss.tags import tag_separation
 from swahr.pipeline import PosePipeline
+from swahr.rehearsal import rehearsed
 from swahr.structures import Batch, LabelledImage, Poses, Targets
 from swahr.training.optimiser import AdamWithWarmup
-from swahr.training.rehearsal import rehearsed
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class PoseModule(LightningModule):
         """The sum of the loss terms' means over the batch."""
         output, targets = self.network(batch.images), self.encode_targets(batch)
         terms: LossTerms = self.criterion(output, targets)
-        self._check_finite = _finite_check(terms, batch)
+        self._check_finite = finite_check(terms, batch.image_ids)
         means = {name: values.mean() for name, values in terms.items()}
         loss = torch.stack(list(means.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in means.items()}
@@ -121,26 +122,3 @@ class PoseModule(LightningModule):
             steps_per_epoch=math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches),
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _finite_check(terms: LossTerms, batch: Batch) -> Callable[[], None]:
-    """Start an asynchronous copy of which values are finite; returns a function that waits and raises."""
-    finite = torch.isfinite(torch.stack([value.detach() for value in terms.values()]))
-    fetched = finite.to("cpu", non_blocking=finite.is_cuda)
-    arrived = torch.cuda.current_stream().record_event() if finite.is_cuda else None
-    names, image_ids = list(terms), batch.image_ids  # the closure must not keep the batch in memory
-
-    def check() -> None:
-        if arrived is not None:
-            arrived.synchronize()
-        if fetched.all():
-            return
-        bad_terms = [name for name, row in zip(names, fetched, strict=True) if not row.all()]
-        bad_images = [image for image, column in zip(image_ids, fetched.T, strict=True) if not column.all()]
-        raise FloatingPointError(
-            f"the loss terms {bad_terms} are not finite for the images with ids {bad_images}; training stops "
-            "before the weights change. Look at these images (`swahr show`), lower the learning rate, or "
-            "train with trainer.precision=32-true"
-        )
-
-    return check

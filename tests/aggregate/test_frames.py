@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swahr.aggregate.frames import frame_sizes, input_frame, output_frame, resized_frame
+from swahr.aggregate.inputs import frame_sizes, input_frame, output_frame, resized_frame
 from swahr.geometry import INDEX_FROM_POINT, POINT_FROM_INDEX, Affine, map_from_input
 
 

@@ -26,7 +26,8 @@ from swahr.inference import Backend
 from swahr.migration import FORMAT
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
-from swahr.training.build import describe, model_node
+from swahr.runs.description import describe
+from swahr.training.build import model_node
 
 HERE = Path(__file__).resolve().parent
 NAME = f"format_{FORMAT}"

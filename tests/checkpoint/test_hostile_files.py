@@ -14,10 +14,10 @@ import torch
 from checkpoint.conftest import HERE, command, refused
 
 from swahr import Predictor, load_checkpoint
+from swahr.build_data import build_data
 from swahr.cli.command import compose_config
 from swahr.decode import DarkWithScaleMap
 from swahr.model.published import read_published
-from swahr.training.build import build_data
 
 pytestmark = pytest.mark.usefixtures("witness")
 

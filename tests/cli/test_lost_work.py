@@ -15,10 +15,10 @@ import pytest
 
 from swahr.cli.evaluate import read_all
 from swahr.decode import Decoder
+from swahr.runs import drawings
 from swahr.skeleton import COCO
 from swahr.structures import Poses
 from swahr.synthetic import SyntheticSource
-from swahr.training import drawings
 
 
 def names(folder: Path) -> list[str]:

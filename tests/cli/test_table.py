@@ -213,6 +213,13 @@ def test_settings_that_nobody_overrode_tell_rows_apart(swahr, tmp_path):
     assert [row["trainer.rate"] for row in rows(swahr("table", tmp_path))] == ["0.1", "0.2"]
 
 
+def test_earlier_names_of_classes_are_no_difference(swahr, tmp_path):
+    for i, name in enumerate(("swahr.training.ExportBest", "swahr.runs.ExportBest")):
+        result(tmp_path / f"{i}/result.json", settings("mse", i, best={"_target_": name}), AP=0.5)
+    (row,) = rows(swahr("table", tmp_path))
+    assert row["seeds"] == "2"
+
+
 def test_settings_that_differ_together_are_all_shown(swahr, tmp_path):
     for i, value in enumerate((True, False)):
         stated = settings("mse", flip=value, project=value)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,22 @@ def test_a_result_of_another_configuration_is_an_error_that_names_the_difference
     ):
         with pytest.raises(ValueError, match=rf"mse_0\.json: expected this configuration.*{named}"):
             ablation(plan(folder, **changes))
+
+
+def test_a_result_with_earlier_names_of_classes_is_finished(folder, no_training, capsys, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(folder / "results", results)
+    recorded = result(tmp_path, "mse_0")
+    key = "train.training.callbacks.best._target_"
+    assert recorded["config"][key] == "swahr.runs.ExportBest"
+    recorded["config"][key] = "swahr.training.ExportBest"
+    write_json(results / "mse_0.json", recorded)
+    ablation(plan(folder, results=str(results)))
+    assert json.loads(capsys.readouterr().out)["done"] == ["mse_0", "swahr_0"]
+    recorded["config"][key] = "swahr.runs.Throughput"
+    write_json(results / "mse_0.json", recorded)
+    with pytest.raises(ValueError, match=r"callbacks\.best\._target_: 'swahr\.runs\.Throughput' there"):
+        ablation(plan(folder, results=str(results)))
 
 
 def test_checkpoints_of_another_configuration_are_not_resumed(folder, no_training, tmp_path):

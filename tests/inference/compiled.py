@@ -5,8 +5,8 @@ import copy
 import torch
 from small_network import small_network
 
+from swahr.execution import prepare_network
 from swahr.inference import TorchNetwork
-from swahr.training.execution import prepare_network
 
 
 def main() -> None:

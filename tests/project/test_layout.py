@@ -10,9 +10,12 @@ import pytest
 
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "targets")
 NO_STAGE = {
-    "swahr": {"analysis", "cli", "draw", "inference", "kernels", "synthetic", "training", "weights"},
+    "swahr": {
+        "analysis", "backbones", "cli", "draw", "inference", "kernels", "runs", "synthetic", "training",
+        "weights",
+    },
     "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
-}
+}  # fmt: skip
 CATCH_ALL = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "tools", "util", "utils"}
 MAX_FILE, MAX_FUNCTION = 300, 50
 MACHINE_PATH = re.compile(r"(?<![\w.~/:-])/(?:home|mnt|opt|root|tmp|Users|work)/")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_network import small_network
 
+from swahr.execution import prepare_network
 from swahr.model import HigherHRNet
-from swahr.training.execution import prepare_network
 
 OFF = {"channels_last": False, "compile": False, "activation_checkpointing": False}
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from swahr.backbones import EfficientNetLite
 from swahr.build import build_network
 from swahr.cli.command import compose_config
-from swahr.model import EfficientNetLite
 from swahr.model.published import load_published, read_published, weights_file
 from swahr.skeleton import COCO
 

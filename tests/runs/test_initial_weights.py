@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from swahr.checkpoint import describe_run, save_checkpoint
 from swahr.model import HeatmapHead, HigherHRNet
 from swahr.model.published import LAYOUTS, published_shapes
+from swahr.runs.initial_weights import start_from
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
-from swahr.training.initial_weights import start_from
 
 HEADS = ("heatmaps", "tags", "scale_maps", "log_weight_maps")
 POSES = ("heatmaps", "tags")

@@ -12,11 +12,11 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from swahr.rehearsal import rehearsed
+from swahr.runs import drawings
+from swahr.runs.callbacks import ExportBest, SaveOnInterrupt, find_callback
+from swahr.runs.files import WholeCheckpoints
 from swahr.synthetic import SyntheticSource
-from swahr.training import drawings
-from swahr.training.callbacks import ExportBest, SaveOnInterrupt, find_callback
-from swahr.training.rehearsal import rehearsed
-from swahr.training.run_files import WholeCheckpoints
 
 
 def fit(run: Any, ckpt: Path | None = None) -> Any:

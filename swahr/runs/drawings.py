@@ -13,10 +13,10 @@ from swahr.draw.curves import draw_curves
 from swahr.draw.page import contact_sheet
 from swahr.draw.palette import Picture
 from swahr.images import write_image
+from swahr.rehearsal import rehearsed
+from swahr.runs.files import only_logged
 from swahr.structures import Poses
 from swahr.training.module import PoseModule
-from swahr.training.rehearsal import rehearsed
-from swahr.training.run_files import only_logged
 
 
 def prediction_page(source: Source, indices: Iterable[int], poses: Mapping[int, Poses]) -> Picture:

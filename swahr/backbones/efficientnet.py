@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from swahr.execution import Recomputable
 from swahr.model.higherhrnet import IMAGENET_MEAN, IMAGENET_STD
 from swahr.model.hrnet import conv_unit, initialise
-from swahr.model.recompute import Recomputable
 
 # Each stage of blocks: expansion, kernel, stride of the first block, channels, number of blocks.
 _STAGES = (

@@ -6,7 +6,7 @@ import torch
 
 from swahr.build import build_network_from
 from swahr.checkpoint import load_checkpoint
-from swahr.training import WarnOfEqualTags
+from swahr.runs import WarnOfEqualTags
 
 
 def test_a_run_leaves_checkpoints_curves_and_pictures(make_run, tmp_path):

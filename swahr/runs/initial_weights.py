@@ -2,21 +2,40 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from swahr.checkpoint import load_weights
 from swahr.choices import check_choice
-from swahr.model.published import load_published, published_keypoints, read_published
-from swahr.model.transfer import take_over
+from swahr.model.published import load_published, published_keypoints, read_published, weights_file
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
+from swahr.weights import located
 
 _log = logging.getLogger(__name__)
 
 WeightsKeypoints = Literal["same", "by_name", "new"]
+
+
+def load_initial(
+    network: nn.Module,
+    weights: str | None,
+    skeleton: Skeleton,
+    *,
+    keypoints: WeightsKeypoints,
+    build: Callable[[Skeleton], nn.Module],
+) -> list[Path]:
+    """Load the initial weights that a run names, if any, with `start_from`; returns their files."""
+    if weights is None:
+        if keypoints != "same":
+            raise ValueError(f"weights_keypoints={keypoints}: expected weights=…, got none; set it")
+        return []
+    path = located(weights_file(weights))
+    start_from(network, path, skeleton, keypoints=keypoints, build=build)
+    return [path]
 
 
 def start_from(
@@ -86,3 +105,62 @@ def _weights(
         theirs = next((one for one in assumed if one.num_keypoints == count), unnamed)
         _log.info("%s has %d unnamed keypoints, taken to be those of '%s' in order", path, count, theirs.name)
     return theirs, lambda network: load_published(network, state_dict, source=str(path))
+
+
+@runtime_checkable
+class KeypointNetwork(Protocol):
+    """A network that knows which rows of its tensors belong to keypoints."""
+
+    def keypoint_rows(self) -> dict[str, list[int]]:
+        """The first row (dimension 0) of each block of one row per keypoint, for tensors by name."""
+
+
+def take_over(
+    network: nn.Module, source: nn.Module, pairs: Sequence[tuple[int, int]], num_keypoints: tuple[int, int]
+) -> list[str]:
+    """Copy weights from a network for other keypoints; rows of keypoints without a partner are not changed.
+
+    Args:
+        network: the network to change.
+        source: the same network for other keypoints.
+        pairs: indices (of ``network``, of ``source``) of the same keypoint.
+        num_keypoints: that of ``network`` and of ``source``.
+
+    Returns:
+        The names of unchanged tensors, whose shapes depend on the keypoints in other ways.
+
+    Raises:
+        TypeError: the network does not know the rows of its keypoints.
+    """
+    if not (isinstance(network, KeypointNetwork) and isinstance(source, KeypointNetwork)):
+        raise TypeError(
+            f"weights for other keypoints: expected a network with the method keypoint_rows, got "
+            f"{type(network).__name__}; add it (see swahr.model.HigherHRNet)"
+        )
+    ours, theirs = network.state_dict(), source.state_dict()
+    rows = network.keypoint_rows(), source.keypoint_rows()
+    unchanged = [name for name in ours if ours[name].shape[1:] != theirs[name].shape[1:]]
+    for name in ours.keys() - set(unchanged):
+        if name not in rows[0]:
+            ours[name] = theirs[name]
+            continue
+        starts = [blocks[name] for blocks in rows]
+        shared = [
+            _other_rows(len(t[name]), s, k)
+            for t, s, k in zip((ours, theirs), starts, num_keypoints, strict=True)
+        ]
+        ours[name] = ours[name].clone()
+        ours[name][shared[0]] = theirs[name][shared[1]]
+        for start, other in zip(*starts, strict=True):
+            for i, j in pairs:
+                ours[name][start + i] = theirs[name][other + j]
+    network.load_state_dict(ours)
+    return unchanged
+
+
+def _other_rows(count: int, starts: Sequence[int], num_keypoints: int) -> Tensor:
+    """A mask of the rows that belong to no keypoint."""
+    mask = torch.ones(count, dtype=torch.bool)
+    for start in starts:
+        mask[start : start + num_keypoints] = False
+    return mask
