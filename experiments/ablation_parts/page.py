@@ -48,7 +48,8 @@ def tables(results: Sequence[Result], missing: Sequence[str], decoding: str, com
         ),
         "Rank correlation of the scale map's width s with person size": _correlations(results),
         "Similarity to the true keypoint (its part of OKS) by score from … on": _calibration(results),
-        "Shares of the loss in five consecutive parts of the training": _shares(results),
+        "Shares of the loss in five consecutive parts of the training; `foreground_…`: of a heatmap term, "
+        "where the target is positive": _shares(results),
     }
     shown = [f"### {title}\n\n{_table(rows)}\n\n{below}\n" for title, rows in parts.items() if len(rows) > 1]
     return "\n".join([*shown, f"{state}\n"])

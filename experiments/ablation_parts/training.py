@@ -21,6 +21,7 @@ from swahr.files import read_json, write_json
 _CHECKPOINTS = ("last.ckpt", "interrupted.ckpt")
 _PARTS = 5  # of a run, in which the shares of the loss are averaged
 _NO_TERMS = ("train/loss", "train/tag_separation")
+_FOREGROUND = "foreground/"
 
 
 def attempts(run: Run) -> list[Path]:
@@ -103,11 +104,14 @@ def learning_curve(rows: Sequence[dict[str, str]]) -> list[list[float]]:
 
 
 def loss_shares(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
-    """The share of each term in the loss, in consecutive parts of the training."""
+    """The share of each term in the loss, in consecutive parts of the training.
+
+    ``foreground_<stride>`` is the share of the heatmap term of that stride where the target is positive.
+    """
     logged = [row for row in rows if row.get("train/loss")]
-    terms = [
-        key for key in (logged[0] if logged else {}) if key.startswith("train/") and key not in _NO_TERMS
-    ]
+    keys = list(logged[0]) if logged else []
+    terms = [key for key in keys if key.startswith("train/") and key not in _NO_TERMS]
+    foregrounds = [key for key in keys if key.startswith(_FOREGROUND)]
     shares = []
     for part in np.array_split(np.arange(len(logged)), min(_PARTS, len(logged)) or 1):
         own = [logged[i] for i in part]
@@ -117,5 +121,8 @@ def loss_shares(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
                 term.removeprefix("train/"): round(mean / sum(means.values()), 5)
                 for term, mean in means.items()
             }
+            for key in foregrounds:
+                values = [float(row[key]) for row in own if row[key]]
+                parts[key.replace("/", "_")] = round(float(np.mean(values)), 5) if values else None
             shares.append({"step": int(own[-1]["step"]), **parts})
     return shares

@@ -98,12 +98,16 @@ class HeatmapRegression(StrideTerm):
         self.needs = self.needs.union(*(part.needs for part in parts))
 
     def at_stride(self, maps: Maps, target: MapTargets) -> Float[Tensor, " b"]:
+        return masked_mean(self.errors(maps, target), target.valid)
+
+    def errors(self, maps: Maps, target: MapTargets) -> Float[Tensor, "b k h w"]:
+        """Return the weighted squared error of every pixel."""
         heatmaps = target.heatmaps.to(maps.heatmaps.dtype)
         adapted = heatmaps if self.adaptation is None else self.adaptation(maps, heatmaps)
         errors = squared_difference(maps.heatmaps, adapted)
         if self.pixel_weight is not None:
             errors = errors * self.pixel_weight(maps, heatmaps)
-        return masked_mean(errors, target.valid)
+        return errors
 
 
 class ScaleMapPenalty(StrideTerm):

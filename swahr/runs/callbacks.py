@@ -1,4 +1,4 @@
-"""Callbacks that keep and watch a run: the best weights, interruption, throughput, and equal tags."""
+"""Callbacks that keep and watch a run: best weights, interruption, throughput, equal tags, foreground."""
 
 import logging
 import math
@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from swahr.checkpoint import network_weights, save_checkpoint
+from swahr.loss import Criterion, HeatmapRegression
+from swahr.loss.terms import widened
+from swahr.structures import NetworkOutput, Targets
 from swahr.training.averaging import EmaWeights
 
 _log = logging.getLogger(__name__)
@@ -188,3 +192,34 @@ class WarnOfEqualTags(Callback):
                 step,
                 value,
             )
+
+
+class ForegroundShare(Callback):
+    """Logs the share of the heatmap loss on the foreground, where the target is positive.
+
+    The values of ``foreground/<stride>`` are computed at the steps that are logged.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read what the criterion is given."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
+
+        def log(criterion: Criterion, given: tuple[NetworkOutput, Targets], _: Any) -> None:
+            if (trainer.global_step + 1) % every == 0 and criterion.training:
+                shares = foreground_shares(criterion, *given)
+                pl_module.log_dict({f"foreground/{stride}": share for stride, share in shares.items()})
+
+        if isinstance(criterion := getattr(pl_module, "criterion", None), Criterion):
+            criterion.register_forward_hook(log)
+
+
+@torch.no_grad()
+def foreground_shares(criterion: Criterion, output: NetworkOutput, targets: Targets) -> dict[int, Tensor]:
+    """Return the share of `HeatmapRegression` where targets are positive, by stride."""
+    shares: dict[int, Tensor] = {}
+    for term in criterion.terms.values():
+        if isinstance(term, HeatmapRegression):
+            for maps, target in zip(map(widened, output), targets.maps, strict=True):
+                errors = term.errors(maps, target) * target.valid[:, None]
+                shares[maps.stride] = errors[target.heatmaps > 0].sum() / errors.sum()
+    return shares

@@ -38,7 +38,7 @@ def test_errors(numbered_source: Callable[..., Any]) -> None:
         MixedSource({"some": numbered_source(2)}, size=3, skeleton=CROWDPOSE)
     other = numbered_source(2)
     other.skeleton = CROWDPOSE
-    with pytest.raises(ValueError, match="got {'theirs'"):
+    with pytest.raises(ValueError, match=r"got \{'theirs'"):
         MixedSource({"some": numbered_source(2), "theirs": other}, size=3)
     with pytest.raises(ValueError, match="for training"):
         MixedSource({"some": numbered_source(2)}, size=3).ground_truth()

@@ -6,7 +6,10 @@ import torch
 
 from swahr.build import build_network_from
 from swahr.checkpoint import load_checkpoint
+from swahr.loss import Criterion, HeatmapRegression, TagLoss
 from swahr.runs import WarnOfEqualTags
+from swahr.runs.callbacks import foreground_shares
+from swahr.structures import Maps, MapTargets, Targets
 
 
 def test_a_run_leaves_checkpoints_curves_and_pictures(make_run, tmp_path):
@@ -107,3 +110,14 @@ def test_tags_that_stay_equal_are_warned_of_once(separations, warns, caplog, unt
                 SimpleNamespace(global_step=step, callback_metrics=metrics), None, 0, 0, 0
             )
     assert caplog.text.count("tags do not tell people apart") == warns
+
+
+def test_the_share_of_the_foreground_in_the_heatmap_loss():
+    heatmaps = torch.zeros(1, 1, 2, 2)
+    heatmaps[..., 0, :] = 1.0
+    targets = MapTargets(4, torch.tensor([[[True, True], [True, False]]]), {"heatmaps": heatmaps})
+    predicted = Maps(4, {"heatmaps": torch.full((1, 1, 2, 2), 0.5)})
+    criterion = Criterion({"heatmap": HeatmapRegression(), "tags": TagLoss()})
+    index = torch.zeros(1, 0, 1, dtype=torch.long)
+    shares = foreground_shares(criterion, (predicted,), Targets((targets,), index))
+    assert shares == {4: pytest.approx(2 / 3)}  # of three valid pixels with the same error
