@@ -20,7 +20,7 @@ from swahr.files import whole_file
 from swahr.geometry import POINT_FROM_INDEX
 from swahr.provenance import provenance
 from swahr.second_stage.pose_nms import PoseNms
-from swahr.second_stage.pose_nms import fit_pose_nms as search
+from swahr.second_stage.pose_nms_fit import fit_pose_nms as search
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 

@@ -17,8 +17,9 @@ COMMANDS = {
     "table": "one table of any runs: Markdown, CSV or LaTeX; mean and spread over seeds",
     "analyse": "kinds of errors in a results file, AP gained by mending each, and comparisons",
     "fit-pose-nms": "parameters of pose NMS with the highest AP of a results file",
+    "fit-proposals": "how detected boxes differ from true ones, by atomic pose, for training on crops",
 }
-_WITH_FLAGS = ("score", "table", "analyse", "fit-pose-nms")
+_WITH_FLAGS = ("score", "table", "analyse", "fit-pose-nms", "fit-proposals")
 """Commands with settings such as ``--results``, not under Hydra."""
 
 
