@@ -40,6 +40,8 @@ def fit_proposals() -> None:
     parser.add_argument("--atoms", type=int, default=8, help="how many atomic poses")
     parser.add_argument("--components", type=int, default=3, help="Gaussians per atom, at most")
     parser.add_argument("--oks", type=float, default=0.5, help="from which a person counts as detected")
+    text = "detected keypoints with lower scores do not count for the box, as in conf/second_stage"
+    parser.add_argument("--box-threshold", type=float, default=0.1, help=text)
     parser.add_argument("--seed", type=int, default=0)
     text = "use the annotations also where they are implausible (see `swahr check`)"
     parser.add_argument("--insist", action="store_true", help=text)
@@ -52,12 +54,15 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--oks {arguments.oks}: expected a number above 0, up to 1")
     source = read_annotations(arguments.annotations, insist=arguments.insist)
     results = read_results(arguments.results)
-    pairs = _pairs(source.ground_truth(), results, source.skeleton, arguments.oks)
+    limits = {name: getattr(arguments, name) for name in ("oks", "box_threshold")}
+    pairs = _pairs(source.ground_truth(), results, source.skeleton, **limits)
     settings = {name: getattr(arguments, name) for name in ("atoms", "components", "seed")}
     boxes = fit(*pairs, source.skeleton, **settings)
     stamp = provenance(seed=arguments.seed, files=[arguments.annotations, arguments.results])
     folder = fresh_folder(str(arguments.output))
-    write_json(folder / "proposals.json", boxes.to_dict() | settings | {"provenance": stamp})
+    write_json(
+        folder / "proposals.json", boxes.to_dict() | {"settings": settings | limits, "provenance": stamp}
+    )
     footer = f"swahr {stamp['swahr']}, commit {stamp['commit']}, {stamp['time']}"
     write_image(folder / "atoms.png", draw_atoms(boxes, source.skeleton, footer))
     found = {"matched": len(pairs[0]), "used": sum(mixture.pairs for mixture in boxes.mixtures)}
@@ -65,7 +70,12 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pairs(
-    truth: dict[str, Any], results: list[dict[str, Any]], skeleton: Skeleton, oks: float
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    skeleton: Skeleton,
+    *,
+    oks: float,
+    box_threshold: float,
 ) -> tuple[Poses2d, Poses2d]:
     """Annotated people who are detected with at least this OKS, and their detections."""
     matching = match(truth, results, skeleton, protocol="coco", thresholds=[oks])
@@ -77,18 +87,17 @@ def _pairs(
         )
         if person and not ignored
     ]
-    true, found = (
-        [_points(one["keypoints"], skeleton.num_keypoints) for one in side]
-        for side in (zip(*pairs, strict=True) if pairs else ((), ()))
-    )
-    empty = np.zeros((0, skeleton.num_keypoints, 2))
-    return (np.stack(true), np.stack(found)) if pairs else (empty, empty)
+    flat = np.array([[one["keypoints"] for one in pair] for pair in pairs], dtype=np.float64)
+    people, found = flat.reshape(-1, 2, skeleton.num_keypoints, 3).swapaxes(0, 1)
+    present = (found != 0).any(axis=2)
+    sure = present & (found[..., 2] > box_threshold)
+    counts = np.where(sure.any(axis=1, keepdims=True), sure, present)
+    return _points(people, people[..., 2] > 0), _points(found, counts)
 
 
-def _points(flat: list[float], keypoints: int) -> np.ndarray:
-    """Continuous coordinates; NaN where a keypoint is absent."""
-    triples = np.array(flat, dtype=np.float64).reshape(keypoints, 3)
-    return np.where(triples[:, 2:] > 0, POINT_FROM_INDEX.apply(triples[:, :2]), np.nan)
+def _points(triples: np.ndarray, known: np.ndarray) -> Poses2d:
+    """Continuous coordinates; NaN where a keypoint is not known."""
+    return np.where(known[..., None], POINT_FROM_INDEX.apply(triples[..., :2]), np.nan)
 
 
 def draw_atoms(boxes: ProposalBoxes, skeleton: Skeleton, footer: str) -> Picture:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from swahr.second_stage.proposals import (
     SHORTEST_TORSO,
@@ -90,12 +90,16 @@ def _typical_torso(poses: Poses2d, keypoints: Sequence[str]) -> float:
     return float(np.median(ratios)) if len(ratios) else 1.0
 
 
-def _clusters(aligned: Poses2d, atoms: int, seed: int) -> tuple[Int64[np.ndarray, " n"], Poses2d]:
+def _clusters(
+    aligned: Poses2d, atoms: int, seed: int
+) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "a k 2"]]:
     """The atom of each pose, and the atoms; outliers join the nearest one."""
+    k_means, _, threadpool_limits = _scikit_learn()
     vectors = aligned.reshape(len(aligned), -1)
     if (distinct := len(np.unique(vectors, axis=0))) < atoms:
         raise ValueError(f"expected at least {atoms} distinct poses, got {distinct}; use fewer atoms")
-    clusters = _scikit_learn()[0](n_clusters=atoms, n_init=10, random_state=seed).fit(vectors)
+    with threadpool_limits(1):  # sums are the same every time
+        clusters = k_means(n_clusters=atoms, n_init=10, random_state=seed).fit(vectors)
     counts = np.bincount(clusters.labels_, minlength=atoms)
     order = np.argsort(-counts, kind="stable")
     centres = clusters.cluster_centers_[order[counts[order] >= _PAIRS_PER_GAUSSIAN]]
@@ -115,14 +119,15 @@ def _fitted(offsets: Boxes, components: int, seed: int) -> Mixture:
     )
 
 
-def _scikit_learn() -> tuple[Any, Any]:
-    """The classes KMeans and GaussianMixture."""
+def _scikit_learn() -> tuple[Any, Any, Any]:
+    """The classes KMeans and GaussianMixture, and the context manager that limits their threads."""
     try:
         from sklearn.cluster import KMeans
         from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise ImportError(
             f"fitting proposals needs scikit-learn, which cannot be imported ({error}); install it with pip "
             "install 'swahr[second-stage]'"
         ) from error
-    return KMeans, GaussianMixture
+    return KMeans, GaussianMixture, threadpool_limits

@@ -30,6 +30,7 @@ _TORSO_ENDS = (("shoulder", "neck", "thorax", "chest"), ("hip", "pelvis"))  # th
 SHORTEST_TORSO = 0.15  # of the box's longer side; a torso seen from above or below says little about size
 _SMALLEST = 0.1  # ratio of a sampled side to the true one
 _ATTEMPTS = 10
+_AGAIN = "fit the proposals again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,17 +127,20 @@ class ProposalBoxes:
                 "fit-proposals writes"
             )
         require_keys(content, ("keypoints", "torso", "filling", "atoms"), str(path))
-        names = tuple(map(str, content["keypoints"]))
-        if skeleton is not None and names != skeleton.keypoints:
+        names, atoms = content["keypoints"], content["atoms"]
+        if not (_are(names, str) and _are(atoms, dict)):
+            raise ValueError(
+                f"{path}: expected lists of names as 'keypoints' and of objects as 'atoms', none of them "
+                f"empty; {_AGAIN}"
+            )
+        if skeleton is not None and tuple(names) != skeleton.keypoints:
             raise ValueError(
                 f"{path}: expected the keypoints of skeleton '{skeleton.name}' ({list(skeleton.keypoints)}), "
-                f"got {list(names)}; fit proposals to data of this skeleton"
+                f"got {names}; fit proposals to data of this skeleton"
             )
-        if not isinstance(content["atoms"], list) or not content["atoms"]:
-            raise ValueError(f"{path}: expected a list of at least one atom; fit the proposals again")
-        k, atoms = len(names), content["atoms"]
+        k = len(names)
         return cls(
-            keypoints=names,
+            keypoints=tuple(names),
             torso=float(_numbers(content["torso"], (), f"{path}: torso")),
             filling=_numbers(content["filling"], (k, 2), f"{path}: filling"),
             atoms=np.stack(
@@ -146,6 +150,10 @@ class ProposalBoxes:
         )
 
 
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(one, kind) for one in values)
+
+
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     """Finite numbers of a shape, else ValueError."""
     try:
@@ -153,7 +161,7 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
     except (TypeError, ValueError):
         array = np.array(np.nan)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{where}: expected finite numbers of shape {shape}; fit the proposals again")
+        raise ValueError(f"{where}: expected finite numbers of shape {shape}; {_AGAIN}")
     return array
 
 
@@ -166,8 +174,7 @@ def _mixture(entry: Mapping[str, Any], where: str) -> Mixture:
     is_distribution = count and (weights >= 0).all() and abs(weights.sum() - 1) < 1e-6
     if not is_distribution or not _are_covariances(covariances):
         raise ValueError(
-            f"{where}: expected weights that sum to 1 and positive definite covariances; fit the proposals "
-            "again"
+            f"{where}: expected weights that sum to 1 and positive definite covariances; {_AGAIN}"
         )
     return Mixture(int(entry["pairs"]), **{**arrays, "weights": weights / weights.sum()})
 
