@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from rich.console import Console
 from rich.progress import Progress
 
+from swahr.analysis.subset import SubsetAP
 from swahr.cli.command import or_fail, report
 from swahr.cli.score import read_annotations
 from swahr.evaluation import Evaluator, check_evaluable, person_category, read_results
@@ -51,18 +52,13 @@ def fit_pose_nms() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Annotations of some images and the results on them.
-
-    ``poses`` are the results of people's category by image, and ``positions`` says which result each of these
-    people is.
-    """
+    """Annotations of some images, the results of people's category, image by image, and the same as poses."""
 
     truth: Mapping[str, Any]
     results: list[dict[str, Any]]
     skeleton: Skeleton
     evaluator: Evaluator
     poses: list[Poses]
-    positions: list[int]
 
     @classmethod
     def read(cls, annotations: Path, results: Path, protocol: Any, *, insist: bool) -> "Split":
@@ -73,20 +69,19 @@ class Split:
         found = read_results(results)
         evaluator(truth, found, skeleton)  # checks that they belong to the annotations
         category = str(person_category(truth, skeleton))
-        by_image: dict[int, list[int]] = {}
-        for position, result in enumerate(found):
+        by_image: dict[int, list[dict[str, Any]]] = {}
+        for result in found:
             if str(result["category_id"]) == category:
-                by_image.setdefault(result["image_id"], []).append(position)
+                by_image.setdefault(result["image_id"], []).append(result)
         if not by_image:
             raise ValueError(f"{results}: expected people, got none; predict with a lower threshold")
-        poses = [poses_of([found[i] for i in positions], skeleton) for positions in by_image.values()]
-        positions = [i for numbers in by_image.values() for i in numbers]
-        return cls(truth, found, skeleton, evaluator, poses, positions)
+        poses = [poses_of(own, skeleton) for own in by_image.values()]
+        people = [result for own in by_image.values() for result in own]
+        return cls(truth, people, skeleton, evaluator, poses)
 
     def average_precision(self, keep: Bool[np.ndarray, " p"]) -> float:
         """AP without the people who are not kept."""
-        left_out = {position for position, kept in zip(self.positions, keep, strict=True) if not kept}
-        kept = [result for i, result in enumerate(self.results) if i not in left_out]
+        kept = [result for result, is_kept in zip(self.results, keep, strict=True) if is_kept]
         return self.evaluator(self.truth, kept, self.skeleton)["AP"]
 
 
@@ -122,30 +117,27 @@ def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     start = PoseNms(sigma_distance=100.0, relative=False) if arguments.pixels else PoseNms()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("searching", total=None)
-        fit = search(
-            start, split.poses, split.average_precision, matched=arguments.matched,
-            tick=lambda _: progress.advance(task),
-        )  # fmt: skip
-    found: dict[str, Any] = {
-        "parameters": fit.rule.settings(),
-        "AP": {"before": fit.before, "after": fit.after},
-        "people": _people(fit.rule, split),
-    }
+        rule = search(
+            start, split.poses,
+            SubsetAP(split.truth, split.results, split.skeleton, arguments.protocol),
+            matched=arguments.matched, tick=lambda _: progress.advance(task),
+        ).rule  # fmt: skip
+    found: dict[str, Any] = {"parameters": rule.settings(), **_effect(rule, split)}
     if test is not None:
-        keep = fit.rule.keep(fit.rule.compare(test.poses))
-        before = test.average_precision(np.ones_like(keep))
-        found |= {
-            "test_AP": {"before": before, "after": test.average_precision(keep)},
-            "test_people": _people(fit.rule, test),
-        }
+        found |= {f"test_{name}": value for name, value in _effect(rule, test).items()}
     files = [file for file in (arguments.annotations, arguments.results, *tests) if file is not None]
-    _write(arguments.output, fit.rule, found | {"provenance": provenance(seed=None, files=files)})
+    _write(arguments.output, rule, found | {"provenance": provenance(seed=None, files=files)})
     return {"output": str(arguments.output), **found}
 
 
-def _people(rule: PoseNms, split: Split) -> dict[str, int]:
+def _effect(rule: PoseNms, split: Split) -> dict[str, dict[str, float]]:
+    """AP, by the evaluator, and the number of people, before and after pose NMS."""
     keep = rule.keep(rule.compare(split.poses))
-    return {"before": len(keep), "after": int(keep.sum())}
+    masks = {"before": np.ones_like(keep), "after": keep}
+    return {
+        "AP": {name: split.average_precision(mask) for name, mask in masks.items()},
+        "people": {name: int(mask.sum()) for name, mask in masks.items()},
+    }
 
 
 def check_new_file(path: Path, suffix: str) -> None:
