@@ -60,10 +60,12 @@ class PoseNms:
         self.sigma_score, self.sigma_distance = sigma_score, sigma_distance
         self.distance_weight, self.threshold = distance_weight, threshold
         self.matched, self.box, self.relative = matched, box, relative
-        for name, value in self.settings().items():
-            if value is not None and not 0 < value < math.inf and name not in ("relative", "distance_weight"):
+        positive = {"sigma_score": sigma_score, "sigma_distance": sigma_distance, "threshold": threshold}
+        positive |= {"box": box} if matched is None else {"box": box, "matched": matched}
+        for name, value in positive.items():
+            if value is None or not 0 < value < math.inf:
                 raise ValueError(f"{name}={value}: expected a positive, finite number")
-        if not 0 <= distance_weight < math.inf:
+        if distance_weight is None or not 0 <= distance_weight < math.inf:
             raise ValueError(f"distance_weight={distance_weight}: expected 0 or a positive, finite number")
 
     def settings(self) -> dict[str, float | None]:

@@ -98,8 +98,9 @@ def test_nothing_is_lost_where_no_ghosts_are(swahr, files, tmp_path, fitted_on):
 def test_the_file_is_an_option_of_postprocess(swahr, files, tmp_path, checkpoint, photos):
     swahr(*command(files["fit"], tmp_path / "mine" / "postprocess" / "fitted.yaml"))
     used = ["predict", f"checkpoint={checkpoint}", f"hydra.searchpath=[file://{tmp_path}/mine]"]
-    outcome = swahr(*used, "postprocess=fitted", photos, f"output={tmp_path}/out")
-    assert outcome.result["images"] == 4
+    for option in ("fitted", "pose_nms", "pose_nms_public"):
+        outcome = swahr(*used, f"postprocess={option}", photos, f"output={tmp_path}/{option}")
+        assert outcome.result["images"] == 4
 
 
 def test_the_search_is_reproducible_and_ap_is_that_of_score(swahr, files, tmp_path):

@@ -206,6 +206,13 @@ def test_settings_that_must_be_positive(name: str, value: int):
         PoseNms(**{name: value if name == "matched" else float(value)})
 
 
+@pytest.mark.parametrize("name", ["sigma_score", "threshold", "distance_weight"])
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_settings_that_are_no_numbers(name: str, value: float | None, untyped: None):
+    with pytest.raises(ValueError, match=f"{name}={value}: expected"):
+        PoseNms(**{name: value})
+
+
 def test_a_negative_weight():
     with pytest.raises(ValueError, match=r"distance_weight=-1\.0: expected 0 or"):
         PoseNms(distance_weight=-1.0)
