@@ -21,7 +21,8 @@ from swahr.skeleton import Skeleton
 
 _FEWEST_KEYPOINTS = 3
 _NARROWEST = 0.1  # ratio of a box's sides; offsets in narrower boxes are arbitrarily large
-_PAIRS_PER_GAUSSIAN = 10
+_PAIRS_PER_ATOM, _PAIRS_PER_GAUSSIAN = 10, 30  # at least
+_SMALLEST_VARIANCE = 0.005**2  # added to each, in squared sides; else Gaussians shrink to a few pairs
 
 
 def fit_proposals(
@@ -30,8 +31,8 @@ def fit_proposals(
     """Atomic poses, and the mixtures of their offsets, from annotated people and their detections.
 
     Pairs are left out if one of the poses has fewer than three keypoints, or if the true box is more than ten
-    times as long as wide. Every Gaussian has at least ten pairs, so that rare atoms have fewer; an atom with
-    fewer pairs is left out, and its pairs belong to the nearest other one.
+    times as long as wide. There is at most one Gaussian per thirty pairs of an atom. An atom with fewer than
+    ten pairs is left out, and its pairs belong to the nearest other one.
 
     Args:
         true: annotated poses.
@@ -54,9 +55,9 @@ def fit_proposals(
         raise ValueError(f"expected at least one atom and component, got {atoms} and {components}")
     usable = _are_usable(true, found)
     true, found, count = true[usable], found[usable], int(usable.sum())
-    if count < _PAIRS_PER_GAUSSIAN * atoms:
+    if count < _PAIRS_PER_ATOM * atoms:
         raise ValueError(
-            f"expected at least {_PAIRS_PER_GAUSSIAN * atoms} pairs for {atoms} atoms, got {count} of "
+            f"expected at least {_PAIRS_PER_ATOM * atoms} pairs for {atoms} atoms, got {count} of "
             f"{len(usable)} pairs that are usable; use results on more images, or fewer atoms"
         )
     torso = _typical_torso(true, skeleton.keypoints)
@@ -102,14 +103,15 @@ def _clusters(
         clusters = k_means(n_clusters=atoms, n_init=10, random_state=seed).fit(vectors)
     counts = np.bincount(clusters.labels_, minlength=atoms)
     order = np.argsort(-counts, kind="stable")
-    centres = clusters.cluster_centers_[order[counts[order] >= _PAIRS_PER_GAUSSIAN]]
+    centres = clusters.cluster_centers_[order[counts[order] >= _PAIRS_PER_ATOM]]
     labels = np.square(vectors[:, None] - centres).sum(axis=2).argmin(axis=1)
     return labels, centres.reshape(len(centres), *aligned.shape[1:])
 
 
 def _fitted(offsets: Boxes, components: int, seed: int) -> Mixture:
-    count = min(components, len(offsets) // _PAIRS_PER_GAUSSIAN)
-    mixture = _scikit_learn()[1](count, n_init=3, max_iter=1000, random_state=seed).fit(offsets)
+    count = max(1, min(components, len(offsets) // _PAIRS_PER_GAUSSIAN))
+    options = {"n_init": 3, "max_iter": 1000, "reg_covar": _SMALLEST_VARIANCE, "random_state": seed}
+    mixture = _scikit_learn()[1](count, **options).fit(offsets)
     order = np.argsort(-mixture.weights_, kind="stable")
     return Mixture(
         pairs=len(offsets),
