@@ -16,12 +16,16 @@ COMMANDS = {
     "score": "metrics of a results file against annotations",
     "table": "one table of any runs: Markdown, CSV or LaTeX; mean and spread over seeds",
     "analyse": "kinds of errors in a results file, AP gained by mending each, and comparisons",
+    "fit-pose-nms": "parameters of pose NMS with the highest AP of a results file",
+    "fit-proposals": "how detected boxes differ from true ones, by atomic pose, for training on crops",
 }
+_WITH_FLAGS = ("score", "table", "analyse", "fit-pose-nms", "fit-proposals")
+"""Commands with settings such as ``--results``, not under Hydra."""
 
 
 def usage() -> str:
     """The text of ``swahr --help``."""
-    lines = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
+    lines = "\n".join(f"  {name:<16}{text}" for name, text in COMMANDS.items())
     return (
         "usage: swahr <command> [key=value …]\n\n"
         "Bottom-up multi-person pose estimation with scale- and weight-adaptive heatmap regression.\n\n"
@@ -61,8 +65,9 @@ def run(command: str) -> None:
     # Takes seconds to import, for which `swahr --help` need not wait.
     from swahr.cli.command import run_command
 
-    job = getattr(importlib.import_module(f"swahr.cli.{command}"), command)
-    job() if command in ("score", "table", "analyse") else run_command(command, job)
+    name = command.replace("-", "_")
+    job = getattr(importlib.import_module(f"swahr.cli.{name}"), name)
+    job() if command in _WITH_FLAGS else run_command(command, job)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_it_trains_and_predicts(section: Section, trained, images) -> None:
     if section.title == "A grouping rule":
         assert type(predictor.pipeline.decode.group).__name__ == "GreedyGrouping"
     if section.title == "A post-processing step":
-        assert [type(step).__name__ for step in predictor.pipeline.steps] == ["PoseNms"]
+        assert [type(step).__name__ for step in predictor.pipeline.steps] == ["OksNms"]
 
 
 def test_the_commands_need_the_same_trust(trained, images, tmp_path) -> None:
@@ -156,14 +156,14 @@ def test_the_commands_need_the_same_trust(trained, images, tmp_path) -> None:
     write_image(tmp_path / "image.png", images[0])
     arguments = ("predict", f"checkpoint={best}", tmp_path / "image.png")
     error = run_swahr(*arguments, f"output={tmp_path}/a").error
-    assert "postprocess.pose_nms._target_=mypose.postprocess.PoseNms refused" in error
+    assert "postprocess.oks_nms._target_=mypose.postprocess.OksNms refused" in error
     assert run_swahr(*arguments, "trust=[mypose]", f"output={tmp_path}/b").result["people"] > 0
 
 
 def test_test_time_parts_can_be_chosen_for_any_network(trained, images, tmp_path) -> None:
     best = trained("A loss term")
     write_image(tmp_path / "image.png", images[0])
-    chosen = ("hydra.searchpath=[pkg://mypose.conf]", "decode=log_parabola", "postprocess=pose_nms")
+    chosen = ("hydra.searchpath=[pkg://mypose.conf]", "decode=log_parabola", "postprocess=oks_nms")
     arguments = ("predict", f"checkpoint={best}", tmp_path / "image.png", *chosen)
     assert run_swahr(*arguments, f"output={tmp_path}/a").result["people"] > 0
 
@@ -263,7 +263,7 @@ def test_the_source_reads_what_was_written(tmp_path) -> None:
 
 
 def test_nms_keeps_the_best_of_similar_poses() -> None:
-    from mypose.postprocess import PoseNms
+    from mypose.postprocess import OksNms
 
     one = np.random.default_rng(0).uniform(0, 100, (17, 2))
     keypoints = np.stack([one, one + 1, one + 300])
@@ -271,7 +271,7 @@ def test_nms_keeps_the_best_of_similar_poses() -> None:
     present[1, 0], keypoints[1, 0] = False, np.nan
     poses = Poses(keypoints, np.ones((3, 17)), np.array([0.5, 0.9, 0.1]), present, COCO)
     nobody = Poses(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0), np.zeros((0, 17), bool), COCO)
-    kept, none = PoseNms(COCO)([], [poses, nobody])
+    kept, none = OksNms(COCO)([], [poses, nobody])
     np.testing.assert_array_equal(kept.score, [0.9, 0.1])
     assert len(none) == 0
 

@@ -49,7 +49,7 @@ def test_make_targets_exist(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_exist(page: str) -> None:
-    inline = re.findall(r"`swahr ([a-z]+)", text(page))
+    inline = re.findall(r"`swahr ([a-z-]+)", text(page))
     in_blocks = [words[0] for words in swahr_commands(page) if not words[0].startswith("-")]
     assert {*inline, *in_blocks} <= set(COMMANDS)
 

@@ -11,7 +11,7 @@ from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 
 
-class PoseNms:
+class OksNms:
     """Removes poses whose OKS with a better pose is too high.
 
     Args:
