@@ -1,7 +1,7 @@
 """Networks: images in, named maps out."""
 
 from swahr.model.efficientnet import EfficientNetLite
-from swahr.model.heads import Head, HeatmapHead, ScaleMapHead, TagHead, WeightMapHead
+from swahr.model.heads import Head, HeatmapHead, OcclusionHead, ScaleMapHead, TagHead, WeightMapHead
 from swahr.model.higherhrnet import Backbone, HigherHRNet
 from swahr.model.hrnet import HRNet
 from swahr.model.recompute import recompute_activations
@@ -13,6 +13,7 @@ __all__ = [
     "Head",
     "HeatmapHead",
     "HigherHRNet",
+    "OcclusionHead",
     "ScaleMapHead",
     "TagHead",
     "WeightMapHead",
