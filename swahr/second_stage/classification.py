@@ -20,8 +20,8 @@ _SMALLEST = 1e-6  # added to probabilities before the logarithm; float32 resolve
 class SoftmaxHead(Head):
     """Turns the heatmaps z of another head into probabilities: the softmax of z and of 0 for the background.
 
-    K + 1 logits have K degrees of freedom, so a logit 0 for the background is no restriction. All that follows
-    reads the probabilities of the K keypoints as heatmaps.
+    K + 1 logits have K degrees of freedom, so a logit 0 for the background is no restriction. All that
+    follows reads the probabilities of the K keypoints as heatmaps.
 
     Args:
         inputs: channels of the feature.
@@ -102,7 +102,8 @@ class PixelClassification(StrideTerm):
 
     def _drawn(self, like: Tensor) -> Tensor:
         """Draw pixels on the CPU, so that devices agree."""
-        generator = torch.Generator().manual_seed((self.seed << 32) + int(self.draws))
+        # Only the lower 32 bits of a seed have an effect.
+        generator = torch.Generator().manual_seed((1_000_003 * self.seed + int(self.draws)) % 2**32)
         if self.training:
             self.draws += 1
         return (torch.rand(like.shape, generator=generator) < self.negatives).to(like.device)
