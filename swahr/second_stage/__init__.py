@@ -1,7 +1,17 @@
 """The second stage: one person at a time, from what the bottom-up network found."""
 
 from swahr.second_stage.classification import PixelClassification, SoftmaxHead
+from swahr.second_stage.deformation import Deformation, estimate_deformation, max_sum
 from swahr.second_stage.messages import StructuredHeatmapHead
 from swahr.second_stage.tree import KeypointTree, spanning_tree
 
-__all__ = ["KeypointTree", "PixelClassification", "SoftmaxHead", "StructuredHeatmapHead", "spanning_tree"]
+__all__ = [
+    "Deformation",
+    "KeypointTree",
+    "PixelClassification",
+    "SoftmaxHead",
+    "StructuredHeatmapHead",
+    "estimate_deformation",
+    "max_sum",
+    "spanning_tree",
+]
