@@ -233,11 +233,6 @@ class Poses:
 
     def select(self, keep: Bool[np.ndarray, " p"] | Int64[np.ndarray, " n"] | Sequence[int]) -> Poses:
         """The people chosen by a boolean mask or by indices, in the order of the indices."""
-        people = [
-            "keypoints",
-            "scores",
-            "score",
-            "present",
-            *(["occluded"] if self.occluded is not None else []),
-        ]
+        people = ["keypoints", "scores", "score", "present"]
+        people += ["occluded"] if self.occluded is not None else []
         return replace(self, **{name: getattr(self, name)[keep] for name in people})

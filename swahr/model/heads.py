@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from swahr.map_kinds import HEATMAPS, LOG_WEIGHT_MAPS, OCCLUSION, SCALE_MAPS, TAGS, MapKind
+from swahr.map_kinds import HEATMAPS, LOG_WEIGHT_MAPS, SCALE_MAPS, TAGS, MapKind
 
 _INITIAL_STD = 0.001
 
@@ -58,13 +58,6 @@ class TagHead(HeatmapHead):
 
     kind = TAGS
     coarsest_only = True
-
-
-class OcclusionHead(HeatmapHead):
-    """Heatmaps of those keypoints that are hidden (Chen et al., Adversarial PoseNet, ICCV 2017)."""
-
-    kind = OCCLUSION
-    feeds_deconvolution = False
 
 
 class ModulationHead(Head):

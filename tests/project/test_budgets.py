@@ -21,7 +21,7 @@ MARK = "Published compatibility: "
 COMPATIBILITY = {"grouping/official.py", "model/published.py"}
 ALTERNATIVES = {
     "model/efficientnet.py", "model/transfer.py", "training/initial_weights.py", "targets/occlusion.py",
-    "decode/occlusion.py",
+    "decode/occlusion.py", "model/occlusion.py",
 }  # fmt: skip
 """Another backbone, fine-tuning to other keypoints and occlusion: not needed to understand the method."""
 EVENING_LINES = 3300
