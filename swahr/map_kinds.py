@@ -101,3 +101,5 @@ SCALE_MAPS = define_map(_signed("scale_maps", r"scale map $\alpha$", colours="Rd
 LOG_WEIGHT_MAPS = define_map(
     _signed("log_weight_maps", "weight map (log)", colours="PuOr_r", at_keypoints=False)
 )
+# Merged as heatmaps, with which decoding compares them.
+OCCLUSION = define_map(MapKind("occlusion", "occlusion", average_test_scales=True, colours=None))

@@ -116,6 +116,11 @@ class NamedMaps:
         """The logarithms v of learned loss weights exp(v)."""
         return self.fields.get("log_weight_maps")
 
+    @property
+    def occlusion(self) -> Float[Tensor, "*b k h w"] | None:
+        """Heatmaps of hidden keypoints alone."""
+        return self.fields.get("occlusion")
+
 
 @dataclass(frozen=True, eq=False)
 class MapTargets(NamedMaps):
@@ -201,7 +206,8 @@ class Poses:
     """The predicted people of one image. Frame: image.
 
     Where ``present`` is False, coordinates are NaN and the score is 0. Without people the shapes are
-    ``(0, k, 2)``, ``(0, k)`` and ``(0,)``.
+    ``(0, k, 2)``, ``(0, k)`` and ``(0,)``. ``occluded`` is from 0 (visible) to 1 (hidden), 0 where not
+    ``present``; None if the network predicts no occlusion maps.
     """
 
     keypoints: Float64[np.ndarray, "p k 2"]
@@ -209,9 +215,15 @@ class Poses:
     score: Float64[np.ndarray, " p"]
     present: Bool[np.ndarray, "p k"]
     skeleton: Skeleton
+    occluded: Float64[np.ndarray, "p k"] | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    @property
+    def hidden(self) -> Bool[np.ndarray, "p k"]:
+        """The keypoints that are likelier hidden than visible; none without occlusion maps."""
+        return np.zeros_like(self.present) if self.occluded is None else self.present & (self.occluded >= 0.5)
 
     @classmethod
     def nobody(cls, skeleton: Skeleton) -> Poses:
@@ -221,5 +233,6 @@ class Poses:
 
     def select(self, keep: Bool[np.ndarray, " p"] | Int64[np.ndarray, " n"] | Sequence[int]) -> Poses:
         """The people chosen by a boolean mask or by indices, in the order of the indices."""
-        people = ("keypoints", "scores", "score", "present")
+        people = ["keypoints", "scores", "score", "present"]
+        people += ["occluded"] if self.occluded is not None else []
         return replace(self, **{name: getattr(self, name)[keep] for name in people})

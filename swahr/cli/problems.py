@@ -11,7 +11,8 @@ from swahr.structures import Poses
 def finite_people(poses: Poses, name: str) -> tuple[Poses, list[str]]:
     """The people whose scores and positions are finite numbers, and a problem if there are others."""
     positions = np.isfinite(poses.keypoints).all(axis=-1) | ~poses.present
-    valid = np.isfinite(poses.score) & (np.isfinite(poses.scores) & positions).all(axis=-1)
+    scores = poses.scores if poses.occluded is None else poses.scores + poses.occluded
+    valid = np.isfinite(poses.score) & (np.isfinite(scores) & positions).all(axis=-1)
     if valid.all():
         return poses, []
     text = (

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from swahr.decode.occlusion import occluded_share
 from swahr.skeleton import Skeleton
 from swahr.structures import DenseMaps, Groups, ImageMaps, Peaks, Poses
 
@@ -60,4 +61,5 @@ class Decoder:
             score=groups.scores.mean(axis=1),
             present=complete.present,
             skeleton=self.skeleton,
+            occluded=occluded_share(complete, own),
         )

@@ -26,6 +26,8 @@ def draw_poses(
 ) -> Picture:
     """Draw the people found in an image; limbs and dots get thinner as keypoint scores fall.
 
+    With occlusion maps, hidden keypoints are hollow circles (`swahr.structures.Poses.hidden`).
+
     In the published method every person is made complete. By default, keypoints that were filled in where
     next to nothing was seen are not drawn, nor are people with only one or two visible keypoints.
 
@@ -37,7 +39,8 @@ def draw_poses(
     """
     shown = _shown(poses, threshold, person_threshold)
     strength = np.clip(poses.scores / _FULL_SCORE, _WIDTH_OF_HIDDEN, 1.0)
-    return _draw_people(image, poses.keypoints, np.where(shown, strength, 0.0), poses.skeleton)
+    strength = np.where(shown, strength, 0.0)
+    return _draw_people(image, poses.keypoints, strength, poses.skeleton, hidden=poses.hidden)
 
 
 def count_drawn(poses: Poses, *, threshold: float = _SEEN, person_threshold: float = _SEEN) -> int:
@@ -64,6 +67,7 @@ class _Person(NamedTuple):
     width: float  # of limbs, in pixels
     colour: Colour
     colours: list[Colour]  # of the keypoints
+    hidden: Bool[np.ndarray, " k"]  # which are hollow
 
 
 def _shown(poses: Poses, threshold: float, person_threshold: float) -> Bool[np.ndarray, "p k"]:
@@ -71,7 +75,12 @@ def _shown(poses: Poses, threshold: float, person_threshold: float) -> Bool[np.n
 
 
 def _draw_people(
-    image: Picture, points: Float[np.ndarray, "p k 2"], strength: Float[np.ndarray, "p k"], skeleton: Skeleton
+    image: Picture,
+    points: Float[np.ndarray, "p k 2"],
+    strength: Float[np.ndarray, "p k"],
+    skeleton: Skeleton,
+    *,
+    hidden: Bool[np.ndarray, "p k"] | None = None,
 ) -> Picture:
     check_image(image)
     if points.shape[1] != skeleton.num_keypoints:
@@ -82,6 +91,7 @@ def _draw_people(
     tints = {left: (WHITE, 0.35) for left, _ in skeleton.flip_pairs}
     tints |= {right: (BLACK, 0.3) for _, right in skeleton.flip_pairs}
     side = max(image.shape[:2])
+    hollow = np.zeros(strength.shape, dtype=bool) if hidden is None else hidden & (strength > 0)
     people = []
     for i in np.flatnonzero(strength.any(axis=1))[::-1].tolist():
         # Limbs widen with the person's extent, within limits that follow from the image's longer side.
@@ -89,7 +99,7 @@ def _draw_people(
         width = float(np.clip(0.018 * extent, max(1.4, 0.003 * side), max(2.5, 0.008 * side)))
         colour = person_colour(i)
         colours = [mix(colour, *tints.get(name, (BLACK, 0.0))) for name in skeleton.keypoints]
-        people.append(_Person(points[i], strength[i], width, colour, colours))
+        people.append(_Person(points[i], strength[i], width, colour, colours, hollow[i]))
     # The largest first, so that people in front (mostly small) are not painted over.
     people.sort(key=lambda person: person.width, reverse=True)
     limbs = image.copy()
@@ -98,6 +108,8 @@ def _draw_people(
     canvas = np.asarray(cv2.addWeighted(limbs, _LIMB_OPACITY, image, 1 - _LIMB_OPACITY, 0.0), dtype=np.uint8)
     for person in people:
         _draw_dots(canvas, person)
+        if person.hidden.any():
+            _hollow(canvas, person, image)
     return canvas
 
 
@@ -118,10 +130,25 @@ def _draw_limbs(canvas: Picture, person: _Person, skeleton: Skeleton) -> None:
 
 def _draw_dots(canvas: Picture, person: _Person) -> None:
     rim = max(0.7, 0.3 * person.width)
-    for k in np.flatnonzero(person.strength):
-        radius = person.width * float(0.35 + 0.5 * person.strength[k])
+    for k in np.flatnonzero(person.strength).tolist():
+        radius = _radius(person, k)
         _fill(canvas, person.points[k] + (radius + rim) * _CIRCLE, BLACK)
         _fill(canvas, person.points[k] + radius * _CIRCLE, person.colours[k])
+
+
+def _hollow(canvas: Picture, person: _Person, image: Picture) -> None:
+    """Show the image inside the dots of hidden keypoints."""
+    inside = np.zeros_like(image)
+    for k in np.flatnonzero(person.hidden).tolist():
+        radius = _radius(person, k) - max(1.0, 0.35 * person.width)
+        _fill(inside, person.points[k] + radius * _CIRCLE, WHITE)
+    np.copyto(canvas, image, where=inside > 127)
+
+
+def _radius(person: _Person, k: int) -> float:
+    """The radius of a keypoint's dot in pixels; a hidden one's leaves room for the image."""
+    radius = person.width * float(0.35 + 0.5 * person.strength[k])
+    return max(2.5, 1.3 * radius) if person.hidden[k] else radius
 
 
 def _fill(canvas: Picture, corners: Float[np.ndarray, "n 2"], colour: Colour) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from swahr import coco_json
 from swahr.files import integer, read_json, write_json
 from swahr.skeleton import Skeleton
-from swahr.structures import ABSENT, VISIBLE, Poses
+from swahr.structures import ABSENT, OCCLUDED, VISIBLE, Poses
 
 _KEYS = ("image_id", "category_id", "keypoints", "score")
 
@@ -48,15 +48,18 @@ def poses_as_dataset(
 
 def _scored_person(poses: Poses, index: int, image_id: int) -> dict[str, Any]:
     present = poses.present[index]
-    points, visibility = poses.keypoints[index], np.where(present, VISIBLE, ABSENT)
+    points = poses.keypoints[index]
+    visibility = np.select([~present, poses.hidden[index]], [ABSENT, OCCLUDED], VISIBLE)
     box = coco_json.bounding_box(points[present])
     entry = coco_json.person_entry(image_id, points, visibility, box=box, area=box[2] * box[3])
+    occluded = {} if poses.occluded is None else {"keypoint_occlusion": _rounded(poses.occluded[index], 4)}
     return entry | {
         "keypoints": _rounded(entry["keypoints"], 2),
         "bbox": _rounded(box, 2),
         "area": round(entry["area"], 2),
         "keypoint_scores": _rounded(poses.scores[index].tolist(), 4),
         "score": round(float(poses.score[index]), 4),
+        **occluded,
     }
 
 

@@ -32,6 +32,10 @@ class Head(nn.Module, ABC):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def keypoint_rows(self) -> dict[str, list[int]]:
+        """The rows of keypoints in this head's tensors (`swahr.runs.initial_weights.KeypointNetwork`)."""
+        return {name: [0] for name, value in self.state_dict().items() if value.shape[:1] == (self.outputs,)}
+
 
 class HeatmapHead(Head):
     """A 1x1 convolution from ``inputs`` channels to one heatmap per keypoint."""

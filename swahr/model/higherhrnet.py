@@ -141,9 +141,8 @@ class HigherHRNet(nn.Module):
             heads: Any = module  # a `ModuleDict` of `Head`
             count = heads["heatmaps"].outputs
             for name, head in heads.items():
-                for key, tensor in head.state_dict(prefix=f"heads.{level}.{name}.").items():
-                    if head.outputs == count and tensor.shape[:1] == (count,):
-                        rows[key] = [0]
+                own = head.keypoint_rows() if head.outputs == count else {}
+                rows |= {f"heads.{level}.{name}.{key}": starts for key, starts in own.items()}
             if level < len(self.deconvolutions):
                 key = f"deconvolutions.{level}.upsample.0.weight"
                 fed = [heads[name].outputs for name in sorted(heads) if heads[name].feeds_deconvolution]

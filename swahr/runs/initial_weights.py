@@ -112,7 +112,10 @@ class KeypointNetwork(Protocol):
     """A network that knows which rows of its tensors belong to keypoints."""
 
     def keypoint_rows(self) -> dict[str, list[int]]:
-        """The first row (dimension 0) of each block of one row per keypoint, for tensors by name."""
+        """The first row (dimension 0) of each block of one row per keypoint, for tensors by name.
+
+        No rows: the tensor belongs to pairs of keypoints, and has no use for others.
+        """
 
 
 def take_over(
@@ -127,7 +130,7 @@ def take_over(
         num_keypoints: that of ``network`` and of ``source``.
 
     Returns:
-        The names of unchanged tensors, whose shapes depend on the keypoints in other ways.
+        The names of unchanged tensors, which depend on the keypoints in other ways.
 
     Raises:
         TypeError: the network does not know the rows of its keypoints.
@@ -139,7 +142,9 @@ def take_over(
         )
     ours, theirs = network.state_dict(), source.state_dict()
     rows = network.keypoint_rows(), source.keypoint_rows()
-    unchanged = [name for name in ours if ours[name].shape[1:] != theirs[name].shape[1:]]
+    unchanged = [
+        name for name in ours if rows[0].get(name) == [] or ours[name].shape[1:] != theirs[name].shape[1:]
+    ]
     for name in ours.keys() - set(unchanged):
         if name not in rows[0]:
             ours[name] = theirs[name]

@@ -1,6 +1,24 @@
-"""Steps about one person at a time, after the bottom-up network."""
+"""The second stage: one person at a time, from what the bottom-up network found."""
 
+from swahr.second_stage.classification import PixelClassification, SoftmaxHead
+from swahr.second_stage.deformation import Deformation, estimate_deformation, max_sum
+from swahr.second_stage.messages import StructuredHeatmapHead
+from swahr.second_stage.occlusion import OcclusionHead, OcclusionTarget
 from swahr.second_stage.pose_nms import PoseNms
 from swahr.second_stage.proposals import ProposalBoxes
+from swahr.second_stage.tree import KeypointTree, spanning_tree
 
-__all__ = ["PoseNms", "ProposalBoxes"]
+__all__ = [
+    "Deformation",
+    "KeypointTree",
+    "OcclusionHead",
+    "OcclusionTarget",
+    "PixelClassification",
+    "PoseNms",
+    "ProposalBoxes",
+    "SoftmaxHead",
+    "StructuredHeatmapHead",
+    "estimate_deformation",
+    "max_sum",
+    "spanning_tree",
+]

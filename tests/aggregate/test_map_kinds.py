@@ -12,6 +12,7 @@ from swahr.aggregate import Aggregator
 from swahr.map_kinds import (
     HEATMAPS,
     LOG_WEIGHT_MAPS,
+    OCCLUSION,
     SCALE_MAPS,
     TAGS,
     MapKind,
@@ -83,7 +84,9 @@ def test_an_unknown_name_is_refused_with_those_that_are_known() -> None:
         map_kind("depth")
 
 
-@pytest.mark.parametrize("kind", [HEATMAPS, TAGS, SCALE_MAPS, LOG_WEIGHT_MAPS], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [HEATMAPS, TAGS, SCALE_MAPS, LOG_WEIGHT_MAPS, OCCLUSION], ids=lambda kind: kind.name
+)
 def test_mirrored_twice_is_as_before(kind) -> None:
     maps = torch.rand(2, 17, 5, 7)
     once = kind.mirror(maps, COCO.flip_permutation)
