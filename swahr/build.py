@@ -5,7 +5,8 @@ every constructor with a parameter of that name receives them (see `swahr.nodes.
 files do not repeat them. `swahr.training.build` composes training.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from swahr.checkpoint import Checkpoint
+from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
-from swahr.inference import ExportedAggregator, exported_peaks
+from swahr.inference import ExportedAggregator, TorchNetwork, exported_peaks
 from swahr.nodes import instantiate
-from swahr.pipeline import PosePipeline
+from swahr.pipeline import Image, PosePipeline, Step
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
+from swahr.structures import Poses
+from swahr.weights import located
 
 TEST_TIME_GROUPS = ("aggregate", "grouping", "decode", "postprocess")
 """Groups that can be changed after training."""
@@ -71,14 +74,29 @@ def build_network_from(checkpoint: Checkpoint) -> nn.Module:
     return network
 
 
-def build_pipeline(config: DictConfig, facts: Mapping[str, Any], *, exported: bool = False) -> PosePipeline:
+def build_pipeline(
+    config: DictConfig,
+    facts: Mapping[str, Any],
+    *,
+    exported: bool = False,
+    second_stage: Step | None = None,
+) -> PosePipeline:
     """The test-time pipeline.
 
     Args:
         config: a configuration with the groups of `TEST_TIME_GROUPS` and ``batch_size``.
         facts: facts about the skeleton, the targets and the network.
         exported: whether the network is exported; it then merges maps and finds peaks itself.
+        second_stage: the first step after decoding (`second_stage_step`).
+
+    Raises:
+        ValueError: the configuration has a second stage, but none is given.
     """
+    if second_stage_files(config) and second_stage is None:
+        raise ValueError(
+            "second_stage: expected none, as this command runs the first stage alone; `swahr evaluate` and "
+            "`swahr predict` run both"
+        )
     check_setting("batch_size", config.batch_size, int)
     if config.batch_size < 1:
         raise ValueError(f"batch_size={config.batch_size}: expected at least 1")
@@ -92,21 +110,98 @@ def build_pipeline(config: DictConfig, facts: Mapping[str, Any], *, exported: bo
     return PosePipeline(
         aggregate=ExportedAggregator(aggregate) if exported else aggregate,
         decode=decode,
-        steps=[instantiate(node, **facts) for node in config.postprocess.values() if node is not None],
+        steps=[
+            *([] if second_stage is None else [second_stage]),
+            *(instantiate(node, **facts) for node in config.postprocess.values() if node is not None),
+        ],
         batch_size=config.batch_size,
     )
 
 
-def settings_of(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> DictConfig:
+def build_second_stage(config: DictConfig | Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
+    """The second stage of a single-person network's configuration (`swahr.second_stage.SecondStage`)."""
+    refine = instantiate(config["decode"]["refine"], **facts)
+    return instantiate(config["second_stage"], **facts, refine=refine)
+
+
+def second_stage_files(settings: DictConfig) -> list[Path]:
+    """The checkpoint of the second stage in test-time settings, if there is one."""
+    path = (settings.get("second_stage") or {}).get("checkpoint")
+    return [] if path is None else [located(path)]
+
+
+def second_stage_step(
+    settings: DictConfig, skeleton: Skeleton, *, trust: Iterable[str] = (), **run: Any
+) -> Step | None:
+    """The step that runs the single-person network of ``second_stage.checkpoint``; None without one.
+
+    Args:
+        settings: test-time settings. Values of ``second_stage`` replace those of the network's training.
+        skeleton: the keypoints of the first stage.
+        trust: see `swahr.checkpoint.load_checkpoint`.
+        run: arguments of `swahr.inference.TorchNetwork`.
+
+    Raises:
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: it is damaged, of a bottom-up network or for other keypoints, or a setting is wrong.
+    """
+    files = second_stage_files(settings)
+    if not files:
+        return None
+    checkpoint = load_checkpoint(files[0], trust=trust)
+    if not is_of_one_person(checkpoint):
+        raise ValueError(
+            f"second_stage.checkpoint={files[0]}: expected a single-person network, got a bottom-up network; "
+            "train one with `swahr train experiment=person`"
+        )
+    checkpoint.check_skeleton(skeleton, source="the first stage")
+    network = TorchNetwork(build_network_from(checkpoint), **run)
+    changes: Any = OmegaConf.to_container(settings.second_stage, resolve=True)
+    changes = {key: value for key, value in changes.items() if key != "checkpoint" and value is not None}
+    config = checkpoint.config | {"second_stage": checkpoint.config["second_stage"] | changes}
+    facts = skeleton_facts(checkpoint.skeleton) | target_facts(config["targets"]) | network_facts(network)
+    stage = build_second_stage(config, facts)
+
+    def step(images: Sequence[Image], poses: list[Poses]) -> list[Poses]:
+        refined: list[Poses] = stage(network, images, poses, network.device)
+        return refined
+
+    return step
+
+
+def is_of_one_person(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint's network finds one person in a crop, rather than all people in an image."""
+    return "_target_" in checkpoint.config.get("second_stage", {})
+
+
+def check_finds_all_people(checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless a checkpoint is of a bottom-up network."""
+    if is_of_one_person(checkpoint):
+        raise ValueError(
+            f"{checkpoint.path}: expected a bottom-up network, got a single-person network; use it as "
+            "second_stage.checkpoint beside a bottom-up network"
+        )
+
+
+def settings_of(
+    checkpoint: Checkpoint,
+    overrides: Sequence[str] = (),
+    *,
+    second_stage: str | os.PathLike[str] | None = None,
+) -> DictConfig:
     """The test-time settings of a checkpoint, with overrides such as ``aggregate.flip=false``.
+
+    ``second_stage`` is the checkpoint of a single-person network.
 
     Raises:
         ValueError: an override does not match a setting.
     """
     groups = {name: checkpoint.config[name] for name in TEST_TIME_GROUPS}
-    settings = OmegaConf.create(groups | {"batch_size": 8})
+    second = {} if second_stage is None else {"checkpoint": os.fspath(second_stage)}
+    settings = OmegaConf.create(groups | {"second_stage": second, "batch_size": 8})
     OmegaConf.set_struct(settings, True)
-    nodes = (settings.aggregate, settings.decode, settings.postprocess, *settings.grouping.values())
+    names = ("aggregate", "decode", "postprocess", "second_stage")
+    nodes = (*(settings[name] for name in names), *settings.grouping.values())
     for node in filter(OmegaConf.is_config, nodes):  # need not list all parameters of their constructors
         OmegaConf.set_struct(node, False)
     try:

@@ -189,7 +189,9 @@ def _described(
         values, weights = migrated(values, weights, source=str(path))
         skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
         config, facts = _DEFAULTS | values["config"], values.get("facts", {})
-        _check_mappings({"model": config["model"], "facts": facts, "expected": {}} | config)
+        _check_mappings(
+            {"model": config["model"], "facts": facts, "expected": {}, "second_stage": {}} | config
+        )
     return Checkpoint(weights, config, facts, skeleton, values.get("stamp", {}), path)
 
 
@@ -204,7 +206,7 @@ def damage_reported(path: Path) -> Iterator[None]:
 
 def _check_mappings(groups: Mapping[str, Any]) -> None:
     """Check groups and facts; Hydra would read one that is text as YAML, with classes that nobody checked."""
-    for name in ("model", "data", "facts", "expected", *_DEFAULTS):
+    for name in ("model", "data", "facts", "expected", "second_stage", *_DEFAULTS):
         if not isinstance(groups[name], dict) and (name, groups[name]) != ("expected", None):
             raise TypeError(f"{name}: expected a mapping, got {groups[name]!r}")
 

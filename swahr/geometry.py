@@ -116,6 +116,22 @@ def fit_rectangle(source_size: tuple[int, int], target_size: tuple[int, int]) ->
     return shift @ Affine.scaling(factor)
 
 
+def person_frame(
+    keypoints: Float64[np.ndarray, "k 2"], size: tuple[int, int], *, enlarge: float, smallest: float = 32.0
+) -> Affine:
+    """The affine map from an image to a crop of ``size`` (h, w) around a person's keypoints.
+
+    Their bounding box is enlarged by the factor ``enlarge`` about its centre, to sides of ``smallest`` pixels
+    at least, and then extended to the aspect ratio of the crop; lengths are not distorted.
+    """
+    low, high = keypoints.min(axis=0), keypoints.max(axis=0)
+    w, h = np.maximum((high - low) * enlarge, smallest)
+    centre_x, centre_y = (low + high) / 2
+    factor = min(size[0] / h, size[1] / w)
+    middle = Affine.translation(size[1] / 2, size[0] / 2)
+    return middle @ Affine.scaling(float(factor)) @ Affine.translation(-float(centre_x), -float(centre_y))
+
+
 def warp_image(
     image: npt.NDArray[np.uint8],
     target_from_source: Affine,

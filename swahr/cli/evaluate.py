@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import TEST_TIME_GROUPS, chosen_skeleton
+from swahr.build import TEST_TIME_GROUPS, chosen_skeleton, second_stage_files
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
@@ -49,7 +49,8 @@ def evaluate(config: DictConfig) -> float:
     stated = settings(config)
     folder = fresh_folder(config.output)
     log_findings(source)
-    predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
+    run = {name: config[name] for name in RUN_SETTINGS}
+    predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
     category = person_category(truth, source.skeleton)
     found: dict[int, tuple[int, Poses]] = {}
     faults: dict[int, list[str]] = {}
@@ -70,7 +71,8 @@ def evaluate(config: DictConfig) -> float:
     raise_problems(problems, summary=summary, folder=folder)
     metrics = metrics_of(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
-    stamp = provenance(seed=config.seed, files=[checkpoint.path, *annotation_files([node.val])])
+    files: list[str | Path] = [checkpoint.path, *second_stage_files(config), *annotation_files([node.val])]
+    stamp = provenance(seed=config.seed, files=files)
     stamp |= data_stamp(val=source) | stated | {"checkpoint": checkpoint.stamp}
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
@@ -137,7 +139,7 @@ def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: i
     Empty if none is expected, or if images, protocol or test-time settings differ from the experiment's.
     """
     expected = checkpoint.config.get("expected")
-    if not expected:
+    if not expected or second_stage_files(config):
         return {}
     validation: Any = OmegaConf.to_container(config.data.module.val, resolve=False)
     theirs = checkpoint.config["data"]["module"]["val"]

@@ -4,7 +4,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.build import TEST_TIME_GROUPS, build_network_from, network_facts, skeleton_facts, target_facts
+from swahr.build import (
+    TEST_TIME_GROUPS,
+    build_network_from,
+    check_finds_all_people,
+    network_facts,
+    skeleton_facts,
+    target_facts,
+)
 from swahr.checkpoint import describe_run, load_checkpoint
 from swahr.cli.command import check_unused, report
 from swahr.inference import export_network
@@ -22,6 +29,7 @@ def export(config: DictConfig) -> None:
         raise ValueError(f"output={path}: expected a file that ends in .onnx")
     check_unused(path)
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
+    check_finds_all_people(checkpoint)
     settings = {name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS}
     network = build_network_from(checkpoint)
     own = network_facts(network)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "targets")
+STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "second_stage", "targets")
 NO_STAGE = {
     "swahr": {"analysis", "cli", "draw", "inference", "kernels", "synthetic", "training", "weights"},
     "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
