@@ -119,7 +119,9 @@ def build_pipeline(
 
 
 def build_second_stage(config: DictConfig | Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
-    """The second stage of a single-person network's configuration (`swahr.second_stage.SecondStage`)."""
+    """How a single-person network is used (`swahr.second_stage.SecondStage`); None without its settings."""
+    if not config["second_stage"]:
+        return None
     refine = instantiate(config["decode"]["refine"], **facts)
     return instantiate(config["second_stage"], **facts, refine=refine)
 

@@ -126,10 +126,9 @@ def person_frame(
     """
     low, high = keypoints.min(axis=0), keypoints.max(axis=0)
     w, h = np.maximum((high - low) * enlarge, smallest)
-    centre_x, centre_y = (low + high) / 2
-    factor = min(size[0] / h, size[1] / w)
-    middle = Affine.translation(size[1] / 2, size[0] / 2)
-    return middle @ Affine.scaling(float(factor)) @ Affine.translation(-float(centre_x), -float(centre_y))
+    x, y = -(low + high) / 2
+    scaled = Affine.scaling(float(min(size[0] / h, size[1] / w))) @ Affine.translation(float(x), float(y))
+    return Affine.translation(size[1] / 2, size[0] / 2) @ scaled
 
 
 def warp_image(

@@ -29,13 +29,12 @@ from swahr.checkpoint import describe_run
 from swahr.data.datamodule import PoseDataModule
 from swahr.evaluation import check_evaluable, person_category, results_from_poses
 from swahr.model.published import weights_file
-from swahr.nodes import instantiate, locate
+from swahr.nodes import instantiate
 from swahr.provenance import data_stamp, provenance
 from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 from swahr.training.execution import prepare_network
 from swahr.training.initial_weights import start_from
-from swahr.training.person import PersonModule
 from swahr.training.rehearsal import rehearsed
 from swahr.training.run_files import MetricsFile, TensorBoardFiles, WholeCheckpoints
 from swahr.trusted import is_reference_only
@@ -164,23 +163,12 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         encode_targets=instantiate(config.targets, **facts),
         criterion=criterion,
         pipeline=build_pipeline(config, facts),
-        second_stage=_second_stage(config, facts),
+        second_stage=build_second_stage(config, facts),
         evaluate=evaluate,
         optimiser=instantiate(config.training.optimiser),
         batch_size=_largest_batch(data, trainer.world_size),
     )
     return TrainingRun(trainer, module, data, {**stamp, **settings(config)})
-
-
-def _second_stage(config: DictConfig, facts: Mapping[str, Any]) -> Any:
-    """How the trained network is used on crops; None if it is a bottom-up network."""
-    for_one_person = issubclass(locate(config.training.module._target_), PersonModule)
-    if bool(config.second_stage) != for_one_person:
-        raise ValueError(
-            "expected training=person and second_stage=person together, for a network that sees one person, "
-            "or neither of them; see experiment=person"
-        )
-    return build_second_stage(config, facts) if for_one_person else None
 
 
 def _initialise(
@@ -243,8 +231,7 @@ def describe(
     """
     whole = _whole(config)
     groups = {name: whole[name] for name in (*_DESCRIBED, "data")} | {"model": dict(model)}
-    if whole.get("second_stage"):
-        groups["second_stage"] = whole["second_stage"]
+    groups |= {"second_stage": whole["second_stage"]} if whole.get("second_stage") else {}
     facts = {**facts, "strides": list(facts["strides"])}
     return describe_run(groups, facts, skeleton, {**stamp, **settings(config)})
 

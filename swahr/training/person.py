@@ -23,8 +23,13 @@ class PersonModule(PoseModule):
         parts: those of `PoseModule`.
     """
 
-    def __init__(self, *, second_stage: SecondStage, skeleton: Skeleton, **parts: Any) -> None:
+    def __init__(self, *, second_stage: SecondStage | None, skeleton: Skeleton, **parts: Any) -> None:
         super().__init__(**parts)
+        if second_stage is None:
+            raise ValueError(
+                "training=person: expected second_stage=person, which states how people are cropped, got "
+                "none; see experiment=person"
+            )
         self.second_stage, self.skeleton = second_stage, skeleton
 
     def validation_step(self, images: Sequence[LabelledImage], _: int) -> None:

@@ -19,8 +19,10 @@ EVENING = (  # what one reads to understand the method
 MARK = "Published compatibility: "
 """Begins the docstring of a module that serves published weights and metrics only."""
 COMPATIBILITY = {"grouping/official.py", "model/published.py"}
-ALTERNATIVES = {"model/efficientnet.py", "model/transfer.py", "training/initial_weights.py"}
-"""Another backbone, and fine-tuning to other keypoints: not needed to understand the method."""
+ALTERNATIVES = {
+    "model/efficientnet.py", "model/transfer.py", "training/initial_weights.py", "training/person.py",
+}  # fmt: skip
+"""Another backbone, fine-tuning to other keypoints, and single-person networks: not the method itself."""
 EVENING_LINES = 3300
 ALL_LINES = 9000 + 2400 + 1700
 """Without the renderer. Checks of data, lost work, fine-tuning and a backbone came later (2400), then what
