@@ -6,21 +6,22 @@ files do not repeat them. `swahr.training.build` composes training.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
-from swahr.inference import ExportedAggregator, TorchNetwork, exported_peaks
+from swahr.inference import ExportedAggregator, Precision, TorchNetwork, exported_peaks, open_exported
 from swahr.nodes import instantiate
 from swahr.pipeline import Image, PosePipeline, Step
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
-from swahr.structures import Poses
+from swahr.structures import Maps, NetworkOutput, Poses
 from swahr.weights import located
 
 TEST_TIME_GROUPS = ("aggregate", "grouping", "decode", "postprocess")
@@ -94,7 +95,7 @@ def build_pipeline(
     """
     if second_stage_files(config) and second_stage is None:
         raise ValueError(
-            "second_stage: expected none, as this command runs the first stage alone; `swahr evaluate` and "
+            "expected second_stage=none, as this command runs the first stage alone; `swahr evaluate` and "
             "`swahr predict` run both"
         )
     check_setting("batch_size", config.batch_size, int)
@@ -151,29 +152,47 @@ def second_stage_step(
     if not files:
         return None
     checkpoint = load_checkpoint(files[0], trust=trust)
-    if not is_of_one_person(checkpoint):
-        raise ValueError(
-            f"second_stage.checkpoint={files[0]}: expected a single-person network, got a bottom-up network; "
-            "train one with `swahr train experiment=person`"
-        )
-    checkpoint.check_skeleton(skeleton, source="the first stage")
-    network = TorchNetwork(build_network_from(checkpoint), **run)
+    checkpoint = checkpoint.second_stage or checkpoint
+    check_finds_one_person(checkpoint, skeleton)
+    network, facts, device = _person_network(checkpoint, **run)
     changes: Any = OmegaConf.to_container(settings.second_stage, resolve=True)
     changes = {key: value for key, value in changes.items() if key != "checkpoint" and value is not None}
     config = checkpoint.config | {"second_stage": checkpoint.config["second_stage"] | changes}
-    facts = skeleton_facts(checkpoint.skeleton) | target_facts(config["targets"]) | network_facts(network)
+    facts |= skeleton_facts(checkpoint.skeleton) | target_facts(config["targets"])
     stage = build_second_stage(config, facts)
 
     def step(images: Sequence[Image], poses: list[Poses]) -> list[Poses]:
-        refined: list[Poses] = stage(network, images, poses, network.device)
+        refined: list[Poses] = stage(network, images, poses, device)
         return refined
 
     return step
 
 
+def _person_network(
+    checkpoint: Checkpoint, *, precision: Precision = "fp32", **run: Any
+) -> tuple[Callable[[Tensor], NetworkOutput], dict[str, Any], torch.device]:
+    """A single-person network of any file, facts about it, and its device."""
+    if not checkpoint.is_exported:
+        network = TorchNetwork(build_network_from(checkpoint), precision=precision, **run)
+        return network, network_facts(network), network.device
+    graph, stride = open_exported(checkpoint.path, precision=precision), checkpoint.facts["strides"][-1]
+    facts = {"size_multiple": checkpoint.facts["size_multiple"]}
+    return lambda crops: (Maps(stride, graph(crops)),), facts, torch.device("cpu")
+
+
 def is_of_one_person(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint's network finds one person in a crop, rather than all people in an image."""
     return "_target_" in checkpoint.config.get("second_stage", {})
+
+
+def check_finds_one_person(checkpoint: Checkpoint, skeleton: Skeleton) -> None:
+    """Raise ValueError unless a checkpoint is of a single-person network for the first stage's keypoints."""
+    if not is_of_one_person(checkpoint):
+        raise ValueError(
+            f"{checkpoint.path}: expected a single-person network as the second stage, got a bottom-up "
+            "network; train one with `swahr train experiment=person`"
+        )
+    checkpoint.check_skeleton(skeleton, source="the first stage")
 
 
 def check_finds_all_people(checkpoint: Checkpoint) -> None:
@@ -193,13 +212,15 @@ def settings_of(
 ) -> DictConfig:
     """The test-time settings of a checkpoint, with overrides such as ``aggregate.flip=false``.
 
-    ``second_stage`` is the checkpoint of a single-person network.
+    ``second_stage`` is the checkpoint of a single-person network; the default is that in the same file.
 
     Raises:
         ValueError: an override does not match a setting.
     """
     groups = {name: checkpoint.config[name] for name in TEST_TIME_GROUPS}
-    second = {} if second_stage is None else {"checkpoint": os.fspath(second_stage)}
+    second = checkpoint.config.get("second_stage", {})
+    if second_stage is not None:
+        second = {"checkpoint": os.fspath(second_stage)}
     settings = OmegaConf.create(groups | {"second_stage": second, "batch_size": 8})
     OmegaConf.set_struct(settings, True)
     names = ("aggregate", "decode", "postprocess", "second_stage")
