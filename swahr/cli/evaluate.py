@@ -1,7 +1,8 @@
 """``swahr evaluate``."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import TEST_TIME_GROUPS, chosen_skeleton, second_stage_files
+from swahr.build import (
+    TEST_TIME_GROUPS,
+    chosen_skeleton,
+    is_of_one_person,
+    second_stage_files,
+    second_stage_step,
+)
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
@@ -20,18 +27,21 @@ from swahr.data.datamodule import validation_loader
 from swahr.evaluation import person_category, results_from_poses, write_results
 from swahr.files import Journal, write_json
 from swahr.images import write_image
-from swahr.pipeline import Image
+from swahr.pipeline import Image, Step
 from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import data_stamp, log_findings, provenance
 from swahr.structures import LabelledImage, Poses
 from swahr.training.build import annotation_files, build_evaluation, build_source, settings
 from swahr.training.drawings import prediction_page
+from swahr.training.person import annotated_poses
 
 _log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate a checkpoint on the validation images of ``config.data``; returns the AP.
+
+    A single-person network is evaluated on the crops of the annotated people.
 
     Until all images are done, ``results.partial.jsonl`` has the results so far.
 
@@ -49,13 +59,12 @@ def evaluate(config: DictConfig) -> float:
     stated = settings(config)
     folder = fresh_folder(config.output)
     log_findings(source)
-    run = {name: config[name] for name in RUN_SETTINGS}
-    predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
+    find = _finder(checkpoint, config, source)
     category = person_category(truth, source.skeleton)
     found: dict[int, tuple[int, Poses]] = {}
     faults: dict[int, list[str]] = {}
     with Journal(folder / "results.partial.jsonl") as journal:
-        for index, image_id, outcome in outcomes(predictor, source, node.val_batch_size, node.workers):
+        for index, image_id, outcome in find():
             if isinstance(outcome, Exception):
                 faults[index] = [str(located(outcome, source.describe(index)))]
                 continue
@@ -80,6 +89,42 @@ def evaluate(config: DictConfig) -> float:
         raise_problems(problems, summary="no page of pictures", folder=folder)
     report(result)
     return metrics["AP"]
+
+
+def _finder(
+    checkpoint: Checkpoint, config: DictConfig, source: Source
+) -> Callable[[], Iterator[tuple[int, int, Poses | Exception]]]:
+    """Load the networks; returns a function that yields index, id, and poses or error of each image."""
+    run, loading = {name: config[name] for name in RUN_SETTINGS}, config.data.module
+    sizes = {"batch_size": loading.val_batch_size, "workers": loading.workers}
+    if not is_of_one_person(checkpoint):
+        predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
+        return partial(outcomes, predictor, source, **sizes)
+    own = {**config.second_stage, "checkpoint": str(checkpoint.path)}
+    run = {name: run[name] for name in ("device", "precision", "channels_last")}
+    step = second_stage_step(
+        OmegaConf.create({"second_stage": own}), source.skeleton, trust=config.trust or (), **run
+    )
+    assert step is not None
+    return partial(_of_annotated_people, step, source, **sizes)
+
+
+def _of_annotated_people(
+    step: Step, source: Source, batch_size: int, workers: int
+) -> Iterator[tuple[int, int, Poses | Exception]]:
+    """Index, id, and poses or error of each image, from the crops of its annotated people."""
+    images = read_all(source, batch_size=batch_size, workers=workers)
+    console = Console(stderr=True)
+    for index, labelled in enumerate(track(images, "finding keypoints", console=console, total=len(source))):
+        if isinstance(labelled, Exception):
+            yield index, 0, labelled
+            continue
+        try:
+            people = annotated_poses(labelled.annotations, source.skeleton)
+            outcome: Poses | Exception = step([labelled.image], [people])[0]
+        except Exception as error:  # as for a bottom-up network, one image does not end the run
+            outcome = error
+        yield index, labelled.image_id, outcome
 
 
 def outcomes(

@@ -161,7 +161,16 @@ def test_a_person_network_is_no_first_stage(swahr, checkpoint, person, photos, t
     for command in ("predict", "show"):
         outcome = swahr(command, f"checkpoint={person['best']}", photos, f"output={tmp_path}/{command}")
         assert message in outcome.error
-    assert message in swahr("evaluate", f"checkpoint={person['best']}", f"output={tmp_path}/e").error
+
+
+def test_a_person_network_is_evaluated_on_annotated_people_as_in_its_training(swahr, person, tmp_path):
+    command = ("evaluate", f"checkpoint={person['best']}", "pictures=0")
+    metrics = swahr(*command, f"output={tmp_path}/e").result
+    expected = {name.removeprefix("val/"): value for name, value in person["last_validation"].items()}
+    assert metrics == pytest.approx(expected, abs=1e-9)
+    results = json.loads((tmp_path / "e/results.json").read_text())
+    assert len(results) > 0
+    assert "crop_size" in swahr(*command, "second_stage.crop_size=[60,32]", f"output={tmp_path}/f").error
 
 
 def test_stages_of_different_keypoints_do_not_match(swahr, small, nine_keypoint_dataset, person, tmp_path):
