@@ -15,7 +15,7 @@ from swahr.training.rehearsal import rehearsed
 class PersonModule(PoseModule):
     """Trains a single-person network on crops, and measures AP on crops of the annotated people.
 
-    This AP is an upper bound: nobody is missed, and every box is right.
+    Nobody is missed, and every box is right; scores are those of the second stage alone.
 
     Args:
         second_stage: crops and decodes the people (`swahr.second_stage.SecondStage`).
