@@ -5,20 +5,24 @@ every constructor with a parameter of that name receives them (see `swahr.nodes.
 files do not repeat them. `swahr.training.build` composes training.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 
-from swahr.checkpoint import Checkpoint
+from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
-from swahr.inference import ExportedAggregator, exported_peaks
+from swahr.inference import ExportedAggregator, Precision, TorchNetwork, exported_peaks, open_exported
 from swahr.nodes import instantiate
-from swahr.pipeline import PosePipeline
+from swahr.pipeline import Image, PosePipeline, Step
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
+from swahr.structures import Maps, NetworkOutput, Poses
+from swahr.weights import located
 
 TEST_TIME_GROUPS = ("aggregate", "grouping", "decode", "postprocess")
 """Groups that can be changed after training."""
@@ -64,6 +68,29 @@ def build_network(node: DictConfig | Mapping[str, Any], skeleton: Skeleton) -> n
     return network
 
 
+def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
+    """A network's node with only those heads whose maps a loss needs.
+
+    Args:
+        node: the group ``model``, with a head for each map under ``heads``.
+        needs: names of maps (`swahr.loss.Criterion.needs`).
+
+    Raises:
+        ValueError: there is no head for a needed map.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    model: dict[str, Any] = dict(plain)
+    if "heads" not in model:
+        return model
+    if missing := sorted(needs - model["heads"].keys()):
+        raise ValueError(
+            f"the loss needs the maps {missing}, but model.heads only has {', '.join(model['heads'])}; add a "
+            f"head: model.heads.{missing[0]}._target_=…"
+        )
+    heads = {name: head for name, head in model["heads"].items() if name in needs | {"heatmaps"}}
+    return {**model, "heads": heads}
+
+
 def build_network_from(checkpoint: Checkpoint) -> nn.Module:
     """The network of a checkpoint, with its weights loaded."""
     network = build_network(checkpoint.config["model"], checkpoint.skeleton)
@@ -71,14 +98,29 @@ def build_network_from(checkpoint: Checkpoint) -> nn.Module:
     return network
 
 
-def build_pipeline(config: DictConfig, facts: Mapping[str, Any], *, exported: bool = False) -> PosePipeline:
+def build_pipeline(
+    config: DictConfig,
+    facts: Mapping[str, Any],
+    *,
+    exported: bool = False,
+    second_stage: Step | None = None,
+) -> PosePipeline:
     """The test-time pipeline.
 
     Args:
         config: a configuration with the groups of `TEST_TIME_GROUPS` and ``batch_size``.
         facts: facts about the skeleton, the targets and the network.
         exported: whether the network is exported; it then merges maps and finds peaks itself.
+        second_stage: the first step after decoding (`second_stage_step`).
+
+    Raises:
+        ValueError: the configuration has a second stage, but none is given.
     """
+    if second_stage_files(config) and second_stage is None:
+        raise ValueError(
+            "expected second_stage=none, as this command runs the first stage alone; `swahr evaluate` and "
+            "`swahr predict` run both"
+        )
     check_setting("batch_size", config.batch_size, int)
     if config.batch_size < 1:
         raise ValueError(f"batch_size={config.batch_size}: expected at least 1")
@@ -92,21 +134,120 @@ def build_pipeline(config: DictConfig, facts: Mapping[str, Any], *, exported: bo
     return PosePipeline(
         aggregate=ExportedAggregator(aggregate) if exported else aggregate,
         decode=decode,
-        steps=[instantiate(node, **facts) for node in config.postprocess.values() if node is not None],
+        steps=[
+            *([] if second_stage is None else [second_stage]),
+            *(instantiate(node, **facts) for node in config.postprocess.values() if node is not None),
+        ],
         batch_size=config.batch_size,
     )
 
 
-def settings_of(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> DictConfig:
+def build_second_stage(config: DictConfig | Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
+    """How a single-person network is used (`swahr.second_stage.SecondStage`); None without its settings."""
+    if not config["second_stage"]:
+        return None
+    refine = instantiate(config["decode"]["refine"], **facts)
+    return instantiate(config["second_stage"], **facts, refine=refine)
+
+
+def second_stage_files(settings: DictConfig) -> list[Path]:
+    """The checkpoint of the second stage in test-time settings, if there is one."""
+    path = (settings.get("second_stage") or {}).get("checkpoint")
+    return [] if path is None else [located(path)]
+
+
+def second_stage_step(
+    settings: DictConfig, skeleton: Skeleton, *, trust: Iterable[str] = (), **run: Any
+) -> Step | None:
+    """The step that runs the single-person network of ``second_stage.checkpoint``; None without one.
+
+    Args:
+        settings: test-time settings. Values of ``second_stage`` replace those of the network's training.
+        skeleton: the keypoints of the first stage.
+        trust: see `swahr.checkpoint.load_checkpoint`.
+        run: arguments of `swahr.inference.TorchNetwork`.
+
+    Raises:
+        FileNotFoundError: the checkpoint does not exist.
+        ValueError: it is damaged, of a bottom-up network or for other keypoints, or a setting is wrong.
+    """
+    files = second_stage_files(settings)
+    if not files:
+        return None
+    checkpoint = load_checkpoint(files[0], trust=trust)
+    checkpoint = checkpoint.second_stage or checkpoint
+    check_finds_one_person(checkpoint, skeleton)
+    network, facts, device = _person_network(checkpoint, **run)
+    changes: Any = OmegaConf.to_container(settings.second_stage, resolve=True)
+    changes = {key: value for key, value in changes.items() if key != "checkpoint" and value is not None}
+    config = checkpoint.config | {"second_stage": checkpoint.config["second_stage"] | changes}
+    facts |= skeleton_facts(checkpoint.skeleton) | target_facts(config["targets"])
+    stage = build_second_stage(config, facts)
+
+    def step(images: Sequence[Image], poses: list[Poses]) -> list[Poses]:
+        refined: list[Poses] = stage(network, images, poses, device)
+        return refined
+
+    return step
+
+
+def _person_network(
+    checkpoint: Checkpoint, *, precision: Precision = "fp32", **run: Any
+) -> tuple[Callable[[Tensor], NetworkOutput], dict[str, Any], torch.device]:
+    """A single-person network of any file, facts about it, and its device."""
+    if not checkpoint.is_exported:
+        network = TorchNetwork(build_network_from(checkpoint), precision=precision, **run)
+        return network, network_facts(network), network.device
+    graph, stride = open_exported(checkpoint.path, precision=precision), checkpoint.facts["strides"][-1]
+    facts = {"size_multiple": checkpoint.facts["size_multiple"]}
+    return lambda crops: (Maps(stride, graph(crops)),), facts, torch.device("cpu")
+
+
+def is_of_one_person(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint's network finds one person in a crop, rather than all people in an image."""
+    return "_target_" in checkpoint.config.get("second_stage", {})
+
+
+def check_finds_one_person(checkpoint: Checkpoint, skeleton: Skeleton) -> None:
+    """Raise ValueError unless a checkpoint is of a single-person network for the first stage's keypoints."""
+    if not is_of_one_person(checkpoint):
+        raise ValueError(
+            f"{checkpoint.path}: expected a single-person network as the second stage, got a bottom-up "
+            "network; train one with `swahr train experiment=person`"
+        )
+    checkpoint.check_skeleton(skeleton, source="the first stage")
+
+
+def check_finds_all_people(checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless a checkpoint is of a bottom-up network."""
+    if is_of_one_person(checkpoint):
+        raise ValueError(
+            f"{checkpoint.path}: expected a bottom-up network, got a single-person network; use it as "
+            "second_stage.checkpoint beside a bottom-up network"
+        )
+
+
+def settings_of(
+    checkpoint: Checkpoint,
+    overrides: Sequence[str] = (),
+    *,
+    second_stage: str | os.PathLike[str] | None = None,
+) -> DictConfig:
     """The test-time settings of a checkpoint, with overrides such as ``aggregate.flip=false``.
+
+    ``second_stage`` is the checkpoint of a single-person network; the default is that in the same file.
 
     Raises:
         ValueError: an override does not match a setting.
     """
     groups = {name: checkpoint.config[name] for name in TEST_TIME_GROUPS}
-    settings = OmegaConf.create(groups | {"batch_size": 8})
+    second = checkpoint.config.get("second_stage", {})
+    if second_stage is not None:
+        second = {"checkpoint": os.fspath(second_stage)}
+    settings = OmegaConf.create(groups | {"second_stage": second, "batch_size": 8})
     OmegaConf.set_struct(settings, True)
-    nodes = (settings.aggregate, settings.decode, settings.postprocess, *settings.grouping.values())
+    names = ("aggregate", "decode", "postprocess", "second_stage")
+    nodes = (*(settings[name] for name in names), *settings.grouping.values())
     for node in filter(OmegaConf.is_config, nodes):  # need not list all parameters of their constructors
         OmegaConf.set_struct(node, False)
     try:

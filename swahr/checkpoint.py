@@ -28,6 +28,7 @@ from swahr.weights import located, names
 
 _METADATA = "swahr"
 _PREFIX = "network."
+SECOND_STAGE = "second_stage"  # of a description; before a dot: of weights
 
 _DEFAULTS: dict[str, Any] = {
     "targets": {"_target_": "swahr.targets.TargetEncoder"},
@@ -58,6 +59,7 @@ class Checkpoint:
         skeleton: the keypoints that the network predicts.
         stamp: see `swahr.provenance`; ``stamp["config"]`` is the run's whole configuration as text.
         path: the file.
+        second_stage: the single-person network in the same file, if it holds both stages.
     """
 
     weights: dict[str, Tensor]
@@ -66,6 +68,7 @@ class Checkpoint:
     skeleton: Skeleton
     stamp: dict[str, Any]
     path: Path
+    second_stage: "Checkpoint | None" = None
 
     @property
     def is_exported(self) -> bool:
@@ -121,10 +124,6 @@ def save_checkpoint(path: Path, weights: Mapping[str, Tensor], description: str)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with unwritable_reported(path), whole_file(path) as partial:
         save_file(tensors, partial, metadata={_METADATA: description})
-
-
-def _shortened(error: Exception) -> str:
-    return textwrap.shorten(str(error), 200, placeholder=" …")
 
 
 def network_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -189,8 +188,18 @@ def _described(
         values, weights = migrated(values, weights, source=str(path))
         skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
         config, facts = _DEFAULTS | values["config"], values.get("facts", {})
-        _check_mappings({"model": config["model"], "facts": facts, "expected": {}} | config)
-    return Checkpoint(weights, config, facts, skeleton, values.get("stamp", {}), path)
+        newer = {"facts": facts, "expected": {}, SECOND_STAGE: {}}
+        _check_mappings({"model": config["model"]} | newer | config)
+        if "_target_" not in config.get(SECOND_STAGE, {}):  # a file must not name other files
+            config.pop(SECOND_STAGE, None)
+        second = None
+        if (nested := values.get(SECOND_STAGE)) is not None:
+            names, start = list(weights), f"{SECOND_STAGE}."
+            own = {name.removeprefix(start): weights.pop(name) for name in names if name.startswith(start)}
+            second = _described(path, own, json.dumps(nested), trust=trust)
+            config[SECOND_STAGE] = second.config.get(SECOND_STAGE, {}) | {"checkpoint": str(path)}
+            config[SECOND_STAGE].pop("_target_", None)
+    return Checkpoint(weights, config, facts, skeleton, values.get("stamp", {}), path, second)
 
 
 @contextmanager
@@ -204,7 +213,7 @@ def damage_reported(path: Path) -> Iterator[None]:
 
 def _check_mappings(groups: Mapping[str, Any]) -> None:
     """Check groups and facts; Hydra would read one that is text as YAML, with classes that nobody checked."""
-    for name in ("model", "data", "facts", "expected", *_DEFAULTS):
+    for name in ("model", "data", "facts", "expected", SECOND_STAGE, *_DEFAULTS):
         if not isinstance(groups[name], dict) and (name, groups[name]) != ("expected", None):
             raise TypeError(f"{name}: expected a mapping, got {groups[name]!r}")
 
@@ -255,9 +264,8 @@ def read_ckpt(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # damaged bytes can raise anything
-        raise ValueError(
-            f"{path}: not a readable checkpoint ({_shortened(error)}); copy or train it again"
-        ) from error
+        reason = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise ValueError(f"{path}: not a readable checkpoint ({reason}); copy or train it again") from error
     if (
         not isinstance(content, dict)
         or not isinstance(content.get("state_dict", {}), dict)

@@ -17,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.build import (
     build_network_from,
     build_pipeline,
+    check_finds_all_people,
     network_facts,
+    second_stage_step,
     settings_of,
     skeleton_facts,
     target_facts,
@@ -97,6 +99,7 @@ class Predictor:
         cls,
         path: str | os.PathLike[str] | Checkpoint,
         *,
+        second_stage: str | os.PathLike[str] | None = None,
         overrides: Sequence[str] = (),
         trust: Iterable[str] = (),
         **run: Any,
@@ -106,6 +109,7 @@ class Predictor:
         Args:
             path: a ``.safetensors`` or ``.ckpt``, an exported ``.onnx``, a name as in `from_pretrained`, or a
                 loaded checkpoint.
+            second_stage: the checkpoint of a single-person network, which refines every pose in a crop.
             overrides: changes to the test-time settings, such as ``["aggregate.flip=false"]``.
             trust: packages whose classes the file may name besides those of swahr. They can run any code.
             run: ``device``, ``precision``, ``channels_last`` and ``compile`` of
@@ -113,17 +117,24 @@ class Predictor:
                 `swahr.inference.open_exported`.
 
         Raises:
-            FileNotFoundError: the file does not exist.
+            FileNotFoundError: a file does not exist.
             ImportError: the backend of an exported network is not installed.
             ValueError: the file is damaged, of another architecture, or names a class that is not trusted; or
                 an override does not match a setting.
         """
         checkpoint = path if isinstance(path, Checkpoint) else load_checkpoint(path, trust=trust)
-        return cls.with_settings(checkpoint, settings_of(checkpoint, overrides), **run)
+        settings = settings_of(checkpoint, overrides, second_stage=second_stage)
+        return cls.with_settings(checkpoint, settings, trust=trust, **run)
 
     @classmethod
-    def with_settings(cls, checkpoint: Checkpoint, settings: DictConfig, **run: Any) -> Predictor:
-        """Load a checkpoint with other test-time settings, composed as by `swahr.build.settings_of`."""
+    def with_settings(
+        cls, checkpoint: Checkpoint, settings: DictConfig, *, trust: Iterable[str] = (), **run: Any
+    ) -> Predictor:
+        """Load a checkpoint with other test-time settings, composed as by `swahr.build.settings_of`.
+
+        ``trust`` applies to the checkpoint of a second stage.
+        """
+        check_finds_all_people(checkpoint)
         facts = skeleton_facts(checkpoint.skeleton) | target_facts(checkpoint.config["targets"])
         network: TorchNetwork | ExportedNetwork
         if checkpoint.is_exported:
@@ -136,7 +147,9 @@ class Predictor:
             network = TorchNetwork(build_network_from(checkpoint), **run)
             device = network.device
             facts |= network_facts(network)
-        pipeline = build_pipeline(settings, facts, exported=checkpoint.is_exported)
+        own = {name: run[name] for name in ("precision", "channels_last") if name in run}
+        second = second_stage_step(settings, checkpoint.skeleton, trust=trust, device=device, **own)
+        pipeline = build_pipeline(settings, facts, exported=checkpoint.is_exported, second_stage=second)
         return cls(network=network, pipeline=pipeline, skeleton=checkpoint.skeleton, device=device)
 
     def __call__(self, image: ImageLike) -> Poses:

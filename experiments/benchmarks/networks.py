@@ -16,13 +16,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from swahr.aggregate import Aggregator
-from swahr.build import build_network, skeleton_facts, target_facts
+from swahr.build import build_network, model_node, skeleton_facts, target_facts
 from swahr.grouping import PeakExtractor
 from swahr.inference import Backend, ExportedNetwork, Precision, export_network, open_exported
 from swahr.model import HigherHRNet
 from swahr.nodes import instantiate
 from swahr.skeleton import COCO
-from swahr.training.build import model_node
 
 _log = logging.getLogger(__name__)
 _EXPORTED: tuple[tuple[Backend, Precision], ...] = (
@@ -32,14 +31,19 @@ _EXPORTED: tuple[tuple[Backend, Precision], ...] = (
 )
 
 
-def untrained_network(config: DictConfig, model: DictConfig, device: torch.device) -> HigherHRNet:
-    """``model`` with random weights and the heads that ``config.loss`` needs, ready for inference."""
+def untrained_network(
+    config: DictConfig, model: DictConfig, device: torch.device, *, needs: frozenset[str] | None = None
+) -> HigherHRNet:
+    """``model`` with random weights, ready for inference.
+
+    It has the heads of the maps ``needs``, by default those that ``config.loss`` needs.
+    """
     torch.manual_seed(config.seed)
     # Initial weights by fan-in: with the published deviation, the maps of an untrained network are about
     # 1e-14, and its gradients are denormal numbers, which slow a CPU down.
     by_fan_in = OmegaConf.merge(model, {"backbone": {"initial_std": None}})
     assert isinstance(by_fan_in, DictConfig)
-    network = build_network(model_node(by_fan_in, instantiate(config.loss).needs), COCO)
+    network = build_network(model_node(by_fan_in, needs or instantiate(config.loss).needs), COCO)
     assert isinstance(network, HigherHRNet)
     return network.to(device).eval()
 

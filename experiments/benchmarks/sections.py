@@ -16,6 +16,7 @@ from benchmarks.loading import loader_cases
 from benchmarks.losses import loss_cases
 from benchmarks.measure import Case, Row, measure
 from benchmarks.scoring import evaluation_cases
+from benchmarks.second_stage import second_stage_cases
 from benchmarks.step import step_cases
 from benchmarks.target_encoding import target_cases
 
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Callable[[DictConfig, Sequence[int], torch.device], Iterator
     "step": step_cases,
     "loader": loader_cases,
     "end_to_end": end_to_end_cases,
+    "second_stage": second_stage_cases,
     "evaluation": evaluation_cases,
 }
 

@@ -47,7 +47,7 @@ FAILED = "failed: "
 """Begins the line of a run's log with the reason why it failed."""
 _COMMANDS_WITH_CHECKPOINT = ("evaluate", "export", "predict", "show")
 _COMMANDS_WITH_IMAGES = ("predict", "show")
-_GROUPS_OF_A_CHECKPOINT = ("data", "targets", *TEST_TIME_GROUPS, "evaluation")
+_GROUPS_OF_A_CHECKPOINT = ("data", "targets", *TEST_TIME_GROUPS, "second_stage", "evaluation")
 _WITHOUT_FILES = [  # Hydra's settings in processes that write nothing
     "hydra.run.dir=.",
     "hydra.output_subdir=null",
@@ -208,7 +208,7 @@ def _offer_checkpoint_settings(name: str, overrides: list[Override]) -> None:
         trusted: Any = None if trust is None else trust.value()
         config = load_checkpoint(str(named), trust=trusted or ()).config
     for group in _GROUPS_OF_A_CHECKPOINT:
-        ConfigStore.instance().store(name="from_checkpoint", group=group, node=dict(config[group]))
+        ConfigStore.instance().store(name="from_checkpoint", group=group, node=dict(config.get(group, {})))
 
 
 def _default_checkpoint(name: str) -> str | None:

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from swahr.build import build_network, build_skeleton, network_facts, skeleton_facts, target_facts
+from swahr.build import build_network, build_skeleton, model_node, network_facts, skeleton_facts, target_facts
 from swahr.checkpoint import save_checkpoint
 from swahr.cli.command import fresh_folder, report
 from swahr.model.published import load_published, read_published
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.runs.description import describe
-from swahr.training.build import model_node
 
 
 def convert(config: DictConfig) -> None:

@@ -1,7 +1,8 @@
 """``swahr evaluate``."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from swahr.build import TEST_TIME_GROUPS, chosen_skeleton
+from swahr.build import (
+    TEST_TIME_GROUPS,
+    chosen_skeleton,
+    is_of_one_person,
+    second_stage_files,
+    second_stage_step,
+)
 from swahr.build_data import annotation_files, build_evaluation, build_source
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
@@ -21,8 +28,9 @@ from swahr.data.datamodule import validation_loader
 from swahr.evaluation import person_category, results_from_poses, write_results
 from swahr.files import Journal, write_json
 from swahr.images import write_image
-from swahr.pipeline import Image
+from swahr.pipeline import Image, Step
 from swahr.predictor import RUN_SETTINGS, Predictor, located
+from swahr.procedures.person import annotated_poses
 from swahr.provenance import data_stamp, log_findings, provenance
 from swahr.runs.description import settings
 from swahr.runs.drawings import prediction_page
@@ -33,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 def evaluate(config: DictConfig) -> float:
     """Evaluate a checkpoint on the validation images of ``config.data``; returns the AP.
+
+    A single-person network is evaluated on the crops of the annotated people.
 
     Until all images are done, ``results.partial.jsonl`` has the results so far.
 
@@ -50,12 +60,12 @@ def evaluate(config: DictConfig) -> float:
     stated = settings(config)
     folder = fresh_folder(config.output)
     log_findings(source)
-    predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
+    find = _finder(checkpoint, config, source)
     category = person_category(truth, source.skeleton)
     found: dict[int, tuple[int, Poses]] = {}
     faults: dict[int, list[str]] = {}
     with Journal(folder / "results.partial.jsonl") as journal:
-        for index, image_id, outcome in outcomes(predictor, source, node.val_batch_size, node.workers):
+        for index, image_id, outcome in find():
             if isinstance(outcome, Exception):
                 faults[index] = [str(located(outcome, source.describe(index)))]
                 continue
@@ -71,7 +81,8 @@ def evaluate(config: DictConfig) -> float:
     raise_problems(problems, summary=summary, folder=folder)
     metrics = metrics_of(poses)
     result = {**metrics, **compared(metrics["AP"], config, checkpoint, images=len(poses))}
-    stamp = provenance(seed=config.seed, files=[checkpoint.path, *annotation_files([node.val])])
+    files: list[str | Path] = [checkpoint.path, *second_stage_files(config), *annotation_files([node.val])]
+    stamp = provenance(seed=config.seed, files=files)
     stamp |= data_stamp(val=source) | stated | {"checkpoint": checkpoint.stamp}
     write_json(folder / "metrics.json", {"metrics": result, "images": len(poses), "stamp": stamp})
     if config.pictures:
@@ -79,6 +90,42 @@ def evaluate(config: DictConfig) -> float:
         raise_problems(problems, summary="no page of pictures", folder=folder)
     report(result)
     return metrics["AP"]
+
+
+def _finder(
+    checkpoint: Checkpoint, config: DictConfig, source: Source
+) -> Callable[[], Iterator[tuple[int, int, Poses | Exception]]]:
+    """Load the networks; returns a function that yields index, id, and poses or error of each image."""
+    run, loading = {name: config[name] for name in RUN_SETTINGS}, config.data.module
+    sizes = {"batch_size": loading.val_batch_size, "workers": loading.workers}
+    if not is_of_one_person(checkpoint):
+        predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
+        return partial(outcomes, predictor, source, **sizes)
+    own = {**config.second_stage, "checkpoint": str(checkpoint.path)}
+    run = {name: run[name] for name in ("device", "precision", "channels_last")}
+    step = second_stage_step(
+        OmegaConf.create({"second_stage": own}), source.skeleton, trust=config.trust or (), **run
+    )
+    assert step is not None
+    return partial(_of_annotated_people, step, source, **sizes)
+
+
+def _of_annotated_people(
+    step: Step, source: Source, batch_size: int, workers: int
+) -> Iterator[tuple[int, int, Poses | Exception]]:
+    """Index, id, and poses or error of each image, from the crops of its annotated people."""
+    images = read_all(source, batch_size=batch_size, workers=workers)
+    console = Console(stderr=True)
+    for index, labelled in enumerate(track(images, "finding keypoints", console=console, total=len(source))):
+        if isinstance(labelled, Exception):
+            yield index, 0, labelled
+            continue
+        try:
+            people = annotated_poses(labelled.annotations, source.skeleton)
+            outcome: Poses | Exception = step([labelled.image], [people])[0]
+        except Exception as error:  # as for a bottom-up network, one image does not end the run
+            outcome = error
+        yield index, labelled.image_id, outcome
 
 
 def outcomes(
@@ -138,7 +185,7 @@ def compared(ap: float, config: DictConfig, checkpoint: Checkpoint, *, images: i
     Empty if none is expected, or if images, protocol or test-time settings differ from the experiment's.
     """
     expected = checkpoint.config.get("expected")
-    if not expected:
+    if not expected or second_stage_files(config):
         return {}
     validation: Any = OmegaConf.to_container(config.data.module.val, resolve=False)
     theirs = checkpoint.config["data"]["module"]["val"]

@@ -1,11 +1,19 @@
 """``swahr export``."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from swahr.build import TEST_TIME_GROUPS, build_network_from, network_facts, skeleton_facts, target_facts
-from swahr.checkpoint import describe_run, load_checkpoint
+from swahr.build import (
+    TEST_TIME_GROUPS,
+    build_network_from,
+    is_of_one_person,
+    network_facts,
+    skeleton_facts,
+    target_facts,
+)
+from swahr.checkpoint import SECOND_STAGE, describe_run, load_checkpoint
 from swahr.cli.command import check_unused, report
 from swahr.inference import export_network
 from swahr.nodes import instantiate
@@ -22,15 +30,23 @@ def export(config: DictConfig) -> None:
         raise ValueError(f"output={path}: expected a file that ends in .onnx")
     check_unused(path)
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
-    settings = {name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS}
+    settings: dict[str, Any] = {
+        name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS
+    }
+    for_one_person = is_of_one_person(checkpoint)
+    groups = dict(checkpoint.config)
+    if for_one_person:  # the second stage itself runs mirrored crops
+        settings["aggregate"] |= {"flip": False, "project": False}
+    else:
+        groups.pop(SECOND_STAGE, None)
     network = build_network_from(checkpoint)
     own = network_facts(network)
     facts = skeleton_facts(checkpoint.skeleton) | target_facts(checkpoint.config["targets"]) | own
     export_network(
         path,
         network=network,
-        aggregate=instantiate(config.aggregate, **facts),
-        extract_peaks=instantiate(config.grouping.peaks, **facts),
-        description=describe_run(checkpoint.config | settings, own, checkpoint.skeleton, checkpoint.stamp),
+        aggregate=instantiate(settings["aggregate"], **facts),
+        extract_peaks=None if for_one_person else instantiate(config.grouping.peaks, **facts),
+        description=describe_run(groups | settings, own, checkpoint.skeleton, checkpoint.stamp),
     )
     report({"output": str(path), "skeleton": checkpoint.skeleton.name, "bytes": path.stat().st_size})

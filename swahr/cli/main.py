@@ -12,6 +12,7 @@ COMMANDS = {
     "show": "draw targets, heatmaps, tags, scale maps and weight maps over an image",
     "render": "write rendered crowds to disk as a COCO-format data set",
     "convert": "turn published weights into a checkpoint",
+    "join": "write the networks of both stages to one checkpoint",
     "export": "write a network as an ONNX file, for ONNX Runtime and OpenVINO",
     "score": "metrics of a results file against annotations",
     "table": "one table of any runs: Markdown, CSV or LaTeX; mean and spread over seeds",

@@ -1,6 +1,6 @@
 """``swahr predict``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from swahr.build import second_stage_files
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
 from swahr.cli.command import fresh_folder, report
@@ -20,6 +21,7 @@ from swahr.images import read_image, write_image
 from swahr.pipeline import Image
 from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.provenance import provenance
+from swahr.skeleton import Skeleton
 from swahr.structures import Poses
 
 Found = dict[Path, tuple[tuple[int, int], Poses]]
@@ -38,7 +40,9 @@ def predict(config: DictConfig) -> None:
     check_setting("draw", config.draw, bool)
     files = expand_inputs(config.inputs)
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
-    predictor = Predictor.with_settings(checkpoint, config, **{name: config[name] for name in RUN_SETTINGS})
+    run = {name: config[name] for name in RUN_SETTINGS}
+    predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
+    weights = [checkpoint.path, *second_stage_files(config)]
     folder = fresh_folder(config.output)
     pictures = picture_names(files) if config.draw else {}
     found: Found = {}
@@ -57,7 +61,7 @@ def predict(config: DictConfig) -> None:
             if config.draw:
                 others += _draw(folder / "pictures" / f"{pictures[file]}.jpg", image, kept)
         found = {file: found[file] for file in files if file in found}
-        write_json(folder / "poses.json", _dataset(found, checkpoint))
+        write_json(folder / "poses.json", _dataset(found, checkpoint.skeleton, weights))
         journal.remove()
     summary = f"{len(skipped)} of {len(files)} files skipped, {len(others)} other problems"
     raise_problems(
@@ -100,7 +104,7 @@ def _line(file: Path, found: Found, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"image": image, "annotations": [person | {"image_id": len(found)} for person in people]}
 
 
-def _dataset(found: Mapping[Path, tuple[tuple[int, int], Poses]], checkpoint: Checkpoint) -> dict[str, Any]:
+def _dataset(found: Found, skeleton: Skeleton, weights: Sequence[Path]) -> dict[str, Any]:
     images = [(str(file), size, poses) for file, (size, poses) in found.items()]
-    stamp = provenance(seed=None, files=[checkpoint.path])
-    return {"info": stamp, **poses_as_dataset(images, checkpoint.skeleton)}
+    stamp = provenance(seed=None, files=weights)
+    return {"info": stamp, **poses_as_dataset(images, skeleton)}

@@ -4,6 +4,7 @@ from swahr.data.appearance import RandomAppearance
 from swahr.data.coco import CocoSource
 from swahr.data.dataset import EpochSampler, PoseDataset, collate
 from swahr.data.mixed import MixedSource
+from swahr.data.person_crops import RandomPersonCrop
 from swahr.data.source import Source
 from swahr.data.transforms import RandomAffine
 
@@ -14,6 +15,7 @@ __all__ = [
     "PoseDataset",
     "RandomAffine",
     "RandomAppearance",
+    "RandomPersonCrop",
     "Source",
     "collate",
 ]

@@ -13,9 +13,16 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Subset
 
-from swahr.data.dataset import Appearance, EpochLoader, EpochSampler, LabelledImages, PoseDataset, collate
+from swahr.data.dataset import (
+    Appearance,
+    Augmentation,
+    EpochLoader,
+    EpochSampler,
+    LabelledImages,
+    PoseDataset,
+    collate,
+)
 from swahr.data.source import Source
-from swahr.data.transforms import RandomAffine
 from swahr.skeleton import Skeleton
 from swahr.structures import Batch, LabelledImage
 
@@ -51,7 +58,7 @@ class PoseDataModule(LightningDataModule):
         self,
         train: Source,
         val: Source,
-        augmentation: RandomAffine,
+        augmentation: Augmentation,
         batch_size: int,
         val_batch_size: int,
         workers: int,

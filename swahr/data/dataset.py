@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -10,13 +10,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from swahr.data.appearance import Image
 from swahr.data.source import Source
-from swahr.data.transforms import RandomAffine
+from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, Batch, LabelledImage, Sample
 
 Key = tuple[int, int]
 """Key of a training sample: (epoch, index)."""
 Appearance = Callable[[Image, np.random.Generator], Image]
 """Changes the appearance of an augmented image, but no positions in it."""
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """Makes a training sample of an image (e.g. `RandomAffine`); all samples have the same size."""
+
+    def __call__(self, labelled: LabelledImage, *, skeleton: Skeleton, rng: np.random.Generator) -> Sample:
+        """The sample, by random numbers of ``rng`` only."""
 
 
 class PoseDataset(Dataset[Sample]):
@@ -29,7 +37,7 @@ class PoseDataset(Dataset[Sample]):
     """
 
     def __init__(
-        self, source: Source, augmentation: RandomAffine, seed: int, appearance: Appearance | None = None
+        self, source: Source, augmentation: Augmentation, seed: int, appearance: Appearance | None = None
     ) -> None:
         self.source, self.augmentation, self.seed = source, augmentation, seed
         self.appearance = appearance

@@ -25,7 +25,9 @@ _TRACED_SIDE = 256
 class _Graph(nn.Module):
     """The traced part of the test-time pipeline; the outputs are the values of `named`."""
 
-    def __init__(self, network: nn.Module, aggregate: Aggregator, extract_peaks: PeakExtractor) -> None:
+    def __init__(
+        self, network: nn.Module, aggregate: Aggregator, extract_peaks: PeakExtractor | None
+    ) -> None:
         super().__init__()
         self.network = fold_batch_norm(network)
         self.aggregate = aggregate
@@ -37,6 +39,8 @@ class _Graph(nn.Module):
     def named(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
         """The outputs by name: every predicted map, merged, and the peaks."""
         fields = self.aggregate.forward_test_scale(self.network, images)
+        if self.extract_peaks is None:
+            return dict(fields)
         peaks = self.extract_peaks.in_tensors(DenseMaps(fields, map_from_image=()))
         found = zip(PEAKS, (peaks.positions, peaks.scores, peaks.tags), strict=True)
         return {**fields, **dict(found)}
@@ -51,7 +55,7 @@ def export_network(
     *,
     network: nn.Module,
     aggregate: Aggregator,
-    extract_peaks: PeakExtractor,
+    extract_peaks: PeakExtractor | None,
     description: str,
 ) -> None:
     """Write an ONNX file that takes images of any number and size.
@@ -63,7 +67,7 @@ def export_network(
         path: the file to write; it appears when it is complete.
         network: the network with its weights (`swahr.model.HigherHRNet`).
         aggregate: its flip and projection become part of the graph, its input sizes do not.
-        extract_peaks: becomes part of the graph, as `PeakExtractor.in_tensors`.
+        extract_peaks: becomes part of the graph, as `PeakExtractor.in_tensors`; None leaves the peaks out.
         description: see `swahr.checkpoint.describe_run`.
 
     Raises:

@@ -43,32 +43,20 @@ def associative_embedding(
         tag_index: ``y * w + x`` on those maps, -1 where a keypoint is absent; a row of -1 is no person.
         closeness: form of the push term, as above or ``laplacian``.
     """
-    people = _people(tags, tag_index)
+    people = read_people(tags, tag_index)
     count = people.exist.sum(dim=1)
     spread = people.deviations.square().sum(dim=2) / people.divisors
     pull = spread.sum(dim=1) / count.clamp(min=1)
 
-    distances, is_pair = people.distances()
+    distances = people.means.unsqueeze(1) - people.means.unsqueeze(2)
+    is_pair = (people.exist.unsqueeze(1) & people.exist.unsqueeze(2)).tril(-1)  # each pair once
     apart = distances.square() if closeness == "gaussian" else distances.abs()
     pairs = (count * (count - 1)).clamp(min=1)
     push = torch.where(is_pair, torch.exp(-apart), 0.0).sum(dim=(1, 2)) / pairs
     return TagLosses(pull=pull, push=push)
 
 
-@torch.no_grad()
-def tag_separation(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> Float[Tensor, ""]:
-    """Return the mean distance of people's tags over that of a person's tags from their mean.
-
-    About 1 or less: tags do not tell people apart. NaN if no image has two people.
-    """
-    people = _people(tags, tag_index)
-    distances, is_pair = people.distances()
-    between = torch.where(is_pair, distances.abs(), 0.0).sum() / is_pair.sum()
-    within = people.deviations.abs().sum() / (tag_index >= 0).sum()
-    return between / within
-
-
-class _People(NamedTuple):
+class People(NamedTuple):
     """Tags by person."""
 
     means: Float[Tensor, "b p"]
@@ -76,19 +64,14 @@ class _People(NamedTuple):
     exist: Bool[Tensor, "b p"]
     divisors: Int64[Tensor, "b p"]  # numbers of keypoints, at least 1
 
-    def distances(self) -> tuple[Float[Tensor, "b p p"], Bool[Tensor, "b p p"]]:
-        """Return the differences of means, and a mask that has each pair of people once."""
-        is_pair = (self.exist.unsqueeze(1) & self.exist.unsqueeze(2)).tril(-1)
-        return self.means.unsqueeze(1) - self.means.unsqueeze(2), is_pair
 
-
-def _people(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> _People:
+def read_people(tags: Float[Tensor, "b k h w"], tag_index: Int64[Tensor, "b p k"]) -> People:
+    """Read each keypoint's tag from its own map, in one gather for all people."""
     present = tag_index >= 0  # (b p k)
-    # Each keypoint's tag is read from its own map, in one gather for all people: (b p k).
-    read = tags.flatten(2).gather(2, tag_index.clamp(min=0).mT).mT
+    read = tags.flatten(2).gather(2, tag_index.clamp(min=0).mT).mT  # (b p k)
     read = read.to(torch.promote_types(tags.dtype, torch.float32))
     counts = present.sum(dim=2)
     divisors = counts.clamp(min=1)
     means = torch.where(present, read, 0.0).sum(dim=2) / divisors
     deviations = torch.where(present, read - means.unsqueeze(2), 0.0)
-    return _People(means, deviations, counts > 0, divisors)
+    return People(means, deviations, counts > 0, divisors)

@@ -1,4 +1,4 @@
-"""Callbacks that keep and watch a run: best weights, interruption, throughput, equal tags, foreground."""
+"""Callbacks that keep a run: the best weights, interruption, and throughput."""
 
 import logging
 import math
@@ -9,12 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from swahr.checkpoint import network_weights, save_checkpoint
-from swahr.loss import Criterion, HeatmapRegression
-from swahr.loss.terms import widened
-from swahr.structures import NetworkOutput, Targets
 from swahr.training.averaging import EmaWeights
 
 _log = logging.getLogger(__name__)
@@ -154,72 +150,3 @@ class SaveOnInterrupt(Callback):
                 _log.error("%s", error)
             else:
                 _log.info("interrupted; resume with the same options, another output= and ckpt=%s", self.path)
-
-
-class WarnOfEqualTags(Callback):
-    """Warns once if tags do not tell people apart: keypoints of different people will be mixed.
-
-    Args:
-        steps: number of steps after which tags should have come apart.
-        every: number of steps between readings of ``train/tag_separation``, each of which waits for a GPU.
-    """
-
-    _READINGS = 3
-
-    def __init__(self, *, steps: int = 500, every: int = 50) -> None:
-        self.steps, self.every = steps, every
-        self._readings: list[float] = []
-        self._last = 0
-        self._said = False
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Read the separation; it is NaN if no image of the batch has two people."""
-        step, measured = trainer.global_step, trainer.callback_metrics.get("train/tag_separation")
-        if self._said or measured is None or step % self.every or step == self._last:
-            return
-        self._last = step  # several batches can make one step
-        if math.isnan(value := float(measured)):
-            return
-        self._readings = [*self._readings, value][-self._READINGS :]
-        if step >= self.steps and len(self._readings) == self._READINGS and max(self._readings) < 1:
-            self._said = True
-            _log.warning(
-                "tags do not tell people apart after %d steps (train/tag_separation %.2f, expected above 1), "
-                "so people will be mixed; choose loss.terms.tags.closeness=laplacian, or raise "
-                "loss.terms.tags.push",
-                step,
-                value,
-            )
-
-
-class ForegroundShare(Callback):
-    """Logs the share of the heatmap loss on the foreground, where the target is positive.
-
-    The values of ``foreground/<stride>`` are computed at the steps that are logged.
-    """
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Read what the criterion is given."""
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by a connector
-
-        def log(criterion: Criterion, given: tuple[NetworkOutput, Targets], _: Any) -> None:
-            if (trainer.global_step + 1) % every == 0 and criterion.training:
-                shares = foreground_shares(criterion, *given)
-                pl_module.log_dict({f"foreground/{stride}": share for stride, share in shares.items()})
-
-        if isinstance(criterion := getattr(pl_module, "criterion", None), Criterion):
-            criterion.register_forward_hook(log)
-
-
-@torch.no_grad()
-def foreground_shares(criterion: Criterion, output: NetworkOutput, targets: Targets) -> dict[int, Tensor]:
-    """Return the share of `HeatmapRegression` where targets are positive, by stride."""
-    shares: dict[int, Tensor] = {}
-    for term in criterion.terms.values():
-        if isinstance(term, HeatmapRegression):
-            for maps, target in zip(map(widened, output), targets.maps, strict=True):
-                errors = term.errors(maps, target) * target.valid[:, None]
-                shares[maps.stride] = errors[target.heatmaps > 0].sum() / errors.sum()
-    return shares

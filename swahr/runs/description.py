@@ -32,6 +32,7 @@ def describe(
     """
     whole = _whole(config)
     groups = {name: whole[name] for name in (*_DESCRIBED, "data")} | {"model": dict(model)}
+    groups |= {"second_stage": whole["second_stage"]} if whole.get("second_stage") else {}
     facts = {**facts, "strides": list(facts["strides"])}
     return describe_run(groups, facts, skeleton, {**stamp, **settings(config)})
 

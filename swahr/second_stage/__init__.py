@@ -1,11 +1,13 @@
 """The second stage: one person at a time, from what the bottom-up network found."""
 
 from swahr.second_stage.classification import PixelClassification, SoftmaxHead
+from swahr.second_stage.crops import crop_people, frames_of_people
 from swahr.second_stage.deformation import Deformation, estimate_deformation, max_sum
 from swahr.second_stage.messages import StructuredHeatmapHead
 from swahr.second_stage.occlusion import OcclusionHead, OcclusionTarget
 from swahr.second_stage.pose_nms import PoseNms
 from swahr.second_stage.proposals import ProposalBoxes
+from swahr.second_stage.stage import SecondStage
 from swahr.second_stage.tree import KeypointTree, spanning_tree
 
 __all__ = [
@@ -16,9 +18,12 @@ __all__ = [
     "PixelClassification",
     "PoseNms",
     "ProposalBoxes",
+    "SecondStage",
     "SoftmaxHead",
     "StructuredHeatmapHead",
+    "crop_people",
     "estimate_deformation",
+    "frames_of_people",
     "max_sum",
     "spanning_tree",
 ]

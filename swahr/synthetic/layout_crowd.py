@@ -15,7 +15,8 @@ from jaxtyping import Float64
 
 from swahr.choices import check_choice
 from swahr.data.coco_file import CocoImage, read_coco_file
-from swahr.geometry import POINT_FROM_INDEX, Affine, fit_rectangle
+from swahr.geometry import POINT_FROM_INDEX, fit_rectangle
+from swahr.person_frame import person_frame
 from swahr.synthetic.body import (
     BONES,
     HEAD_POINTS,
@@ -32,7 +33,7 @@ _Points = dict[str, _Vector]
 
 Window = Literal["image", "people"]
 """The part of a layout that fills the rendered image."""
-_MARGIN = 0.125  # of the box of people, on each side
+_ENLARGE = 1.25  # factor on the box of people
 
 _TRUNK = BONES["waist"] + BONES["chest"] - 0.022
 _MEASURED_LIMBS = (
@@ -103,24 +104,14 @@ class LayoutCrowd:
         points, heads, statures = (np.stack(part) for part in zip(*map(_lift, persons), strict=True))
         image_from_source = fit_rectangle(source_size, size)
         if self._window == "people":
-            image_from_source = _fit_people(persons, size)
+            everyone = np.concatenate([list(person.values()) for person in persons])
+            image_from_source = person_frame(everyone, size, enlarge=_ENLARGE, smallest=1.0)
         points[..., :2] = image_from_source.apply(points[..., :2])
         points[..., 2] *= image_from_source.length_ratio
         order = np.argsort(statures, kind="stable")
         girth = rng.uniform(0.85, 1.2, len(order))
         stature = np.asarray(statures[order] * image_from_source.length_ratio, dtype=np.float64)
         return Bodies(points[order], heads[order], stature, girth, np.ones(len(order)))
-
-
-def _fit_people(people: Sequence[_Points], size: tuple[int, int]) -> Affine:
-    """The affine map that centres the box of all keypoints in an image of ``size`` (h, w), with a margin."""
-    points = np.concatenate([list(person.values()) for person in people])
-    corner, extent = points.min(axis=0), np.ptp(points, axis=0)
-    margin = _MARGIN * max(extent.max(), 1.0)
-    width, height = extent + 2 * margin
-    factor = min(size[0] / height, size[1] / width)
-    middle = Affine.translation(size[1] / 2, size[0] / 2)
-    return middle @ Affine.scaling(factor) @ Affine.translation(*-(corner + extent / 2))
 
 
 def _usable_people(image: CocoImage, names: Sequence[str]) -> list[_Points]:

@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from swahr.build import build_network, build_pipeline, network_facts, skeleton_facts, target_facts
+from swahr.build import (
+    build_network,
+    build_pipeline,
+    build_second_stage,
+    model_node,
+    network_facts,
+    skeleton_facts,
+    target_facts,
+)
 from swahr.build_data import annotation_files, build_data, build_evaluation
 from swahr.data.datamodule import PoseDataModule
 from swahr.execution import prepare_network
@@ -20,29 +28,6 @@ from swahr.runs.initial_weights import load_initial
 from swahr.runs.trainer import build_trainer
 
 _NETWORK_SWITCHES = ("channels_last", "compile", "activation_checkpointing")
-
-
-def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
-    """A network's node with only those heads whose maps a loss needs.
-
-    Args:
-        node: the group ``model``, with a head for each map under ``heads``.
-        needs: names of maps (`swahr.loss.Criterion.needs`).
-
-    Raises:
-        ValueError: there is no head for a needed map.
-    """
-    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    model: dict[str, Any] = dict(plain)
-    if "heads" not in model:
-        return model
-    if missing := sorted(needs - model["heads"].keys()):
-        raise ValueError(
-            f"the loss needs the maps {missing}, but model.heads only has {', '.join(model['heads'])}; add a "
-            f"head: model.heads.{missing[0]}._target_=…"
-        )
-    heads = {name: head for name, head in model["heads"].items() if name in needs | {"heatmaps"}}
-    return {**model, "heads": heads}
 
 
 @dataclass(frozen=True)
@@ -85,6 +70,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         encode_targets=instantiate(config.targets, **facts),
         criterion=criterion,
         pipeline=build_pipeline(config, facts),
+        second_stage=build_second_stage(config, facts),
         evaluate=evaluate,
         optimiser=instantiate(config.training.optimiser),
         batch_size=data.largest_batch(trainer.world_size),

@@ -10,15 +10,12 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from swahr.execution import finite_check
-from swahr.loss.tags import tag_separation
 from swahr.pipeline import PosePipeline
 from swahr.rehearsal import rehearsed
 from swahr.structures import Batch, LabelledImage, Poses, Targets
 from swahr.training.optimiser import AdamWithWarmup
 
 _log = logging.getLogger(__name__)
-
-LossTerms = dict[str, Tensor]
 
 
 class PoseModule(LightningModule):
@@ -60,13 +57,11 @@ class PoseModule(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The sum of the loss terms' means over the batch."""
         output, targets = self.network(batch.images), self.encode_targets(batch)
-        terms: LossTerms = self.criterion(output, targets)
+        terms: dict[str, Tensor] = self.criterion(output, targets)
         self._check_finite = finite_check(terms, batch.image_ids)
         means = {name: values.mean() for name, values in terms.items()}
         loss = torch.stack(list(means.values())).sum()
         logged = {f"train/{name}": value.detach() for name, value in means.items()}
-        if "tags" in output[0].fields:
-            logged["train/tag_separation"] = tag_separation(output[0].fields["tags"], targets.tag_index)
         steps: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": len(batch)}
         self.log_dict(logged, **steps)
         self.log("train/loss", loss.detach(), prog_bar=True, **steps)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from swahr import COCO, Predictor
-from swahr.build import build_network, network_facts
+from swahr.build import build_network, model_node, network_facts
 from swahr.checkpoint import save_checkpoint
 from swahr.cli.command import compose_config
 from swahr.cli.export import export
@@ -27,7 +27,6 @@ from swahr.migration import FORMAT
 from swahr.nodes import instantiate
 from swahr.provenance import provenance
 from swahr.runs.description import describe
-from swahr.training.build import model_node
 
 HERE = Path(__file__).resolve().parent
 NAME = f"format_{FORMAT}"

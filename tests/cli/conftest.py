@@ -33,6 +33,13 @@ SMALL = (  # what experiment=smoke sets, for data of any kind
 )  # fmt: skip
 
 
+PERSON = (  # a single-person network, for data of any kind
+    "experiment=person", "data.module.augmentation.input_size=[64,32]", "data.module.batch_size=2",
+    "data.module.workers=0", "aggregate.input_size=64", "trainer.max_epochs=1", "trainer.accelerator=cpu",
+    "training.callbacks.pictures=null",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a command ended."""
@@ -107,6 +114,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 @pytest.fixture(scope="session")
 def checkpoint(trained: Outcome) -> Path:
     return Path(trained.result["best"])
+
+
+@pytest.fixture(scope="session")
+def person_settings() -> tuple[str, ...]:
+    return PERSON
+
+
+@pytest.fixture(scope="session")
+def person(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the training of a single-person network for a moment reported."""
+    crowds = ("data.module.train.size=2", "data.module.train.image_size=[64,64]", "data.module.val.size=1")
+    folder = tmp_path_factory.mktemp("person") / "run"
+    return run_swahr("train", *PERSON, *crowds, f"output={folder}").result
 
 
 def write_dataset(folder: Path, skeleton: Skeleton, count: int = 2) -> Path:

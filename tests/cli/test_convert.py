@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from swahr import Predictor
-from swahr.build import build_network
+from swahr.build import build_network, model_node
 from swahr.checkpoint import load_checkpoint
 from swahr.cli.command import compose_config
 from swahr.decode import QuarterOffset
@@ -16,7 +16,6 @@ from swahr.grouping import OfficialGrouping
 from swahr.model.published import LAYOUTS
 from swahr.nodes import instantiate
 from swahr.skeleton import COCO, CROWDPOSE
-from swahr.training.build import model_node
 
 MMPOSE, OFFICIAL, IMAGENET, _ = LAYOUTS
 SMALL_NET = (

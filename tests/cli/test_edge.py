@@ -40,7 +40,7 @@ def test_help_lists_the_groups_of_the_command(swahr):
         listed = swahr(command, "--help").stdout.partition("(group=option)")[2].partition("==")[0]
         return {line.partition(":")[0] for line in listed.split() if line.endswith(":")}
 
-    assert groups("predict") == {"aggregate", "grouping", "decode", "postprocess"}
+    assert groups("predict") == {"aggregate", "grouping", "decode", "second_stage", "postprocess"}
     assert groups("evaluate") == groups("predict") | {"data", "evaluation"}
     assert groups("render") == {"data"}
     assert {"experiment", "loss", "trainer"} <= groups("train")

@@ -147,6 +147,7 @@ SMALL = [
     "evaluation_images=20", "loader_images=5", "model@forward.model=tiny", "forward.size=64",
     "forward.compile=[]", "forward.others=[[2,32]]",
     "model@step.models.w32=tiny", "step.images=2", "end_to_end.images=4", "end_to_end.size=128",
+    "second_stage.size=64", "second_stage.crop_size=[64,32]",
 ]  # fmt: skip
 
 
@@ -171,6 +172,13 @@ def test_every_section_equals_its_plain_version(tmp_path: Path):
     check_shares([row for row in rows if row.name.startswith("a step of")])
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {"benchmark.csv", "benchmark.json", "benchmark.png"}
+
+
+def test_the_second_stage_is_timed_beside_the_first(tmp_path: Path):
+    rows = run(tmp_path / "run", "second_stage")
+    assert [row.variant for row in rows] == ["ours", "second stage", "ours", "plain"]
+    assert [row.bound for row in rows] == [None, 1.5, None, None]
+    assert rows[2].notes == pytest.approx({"people/s": 3000 / rows[2].median_ms})
 
 
 def check_shares(rows: list[Row]) -> None:

@@ -8,7 +8,8 @@ from reference import losses as reference
 from torch import Tensor
 
 from swahr.loss import TagLoss
-from swahr.loss.tags import Closeness, associative_embedding, tag_separation
+from swahr.loss.tags import Closeness, associative_embedding
+from swahr.runs.watching import tag_separation
 
 
 def _case(people: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,11 @@ def problems(where: str, node: dict[str, Any]) -> list[str]:
     given = {str(key) for key in node} - {"_target_", "_partial_"}
     found = [f"{where}: {target} has no parameter '{key}'" for key in sorted(given - set(parameters))]
     if target.startswith("swahr."):
-        needed = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
+        needed = {
+            name
+            for name, parameter in parameters.items()
+            if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        }
         missing = needed - given - GIVEN if not node.get("_partial_") else set()
         found += [f"{where}: nobody gives '{key}' to {target}" for key in sorted(missing)]
         fixed = given & SHARED.keys() if target != TARGETS else set()

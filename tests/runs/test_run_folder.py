@@ -8,7 +8,7 @@ from swahr.build import build_network_from
 from swahr.checkpoint import load_checkpoint
 from swahr.loss import Criterion, HeatmapRegression, TagLoss
 from swahr.runs import WarnOfEqualTags
-from swahr.runs.callbacks import foreground_shares
+from swahr.runs.watching import foreground_shares
 from swahr.structures import Maps, MapTargets, Targets
 
 

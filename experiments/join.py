@@ -1,0 +1,6 @@
+"""The same as `swahr join`."""
+
+from swahr.cli.main import run
+
+if __name__ == "__main__":
+    run("join")

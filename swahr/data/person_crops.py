@@ -1,0 +1,92 @@
+"""Training augmentation of single-person networks: a random crop around one annotated person."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from swahr.data.transforms import transform_annotations
+from swahr.geometry import Affine, fit_rectangle, warp_image
+from swahr.person_frame import person_frame
+from swahr.skeleton import Skeleton
+from swahr.structures import ABSENT, Annotations, LabelledImage, Sample
+
+
+class RandomPersonCrop:
+    """A crop around one person of the image, chosen at random; only this person is annotated in it.
+
+    Other people in the crop stay unlabelled: the network learns from the position which person is meant. The
+    frame is that of `swahr.person_frame`, changed at random. Pixels outside the image are black and not
+    ``valid``. In an image without a suitable person, nothing is valid.
+
+    Args:
+        input_size: height and width of the crop, in pixels; one number for a square.
+        enlarge: factor on the bounding box of the person's keypoints, as at test time.
+        rotation: maximum angle in either direction, degrees.
+        scaling: minimum and maximum factor on the sides of the enlarged box.
+        shift: maximum shift along x and y, as a fraction of the crop's sides.
+        flip: probability of a horizontal flip.
+        min_keypoints: people with fewer annotated keypoints are not chosen.
+
+    Raises:
+        ValueError: a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        input_size: int | Sequence[int],
+        enlarge: float = 1.3,
+        rotation: float = 30.0,
+        scaling: Sequence[float] = (0.8, 1.25),
+        shift: float = 0.1,
+        flip: float = 0.5,
+        min_keypoints: int = 3,
+    ) -> None:
+        sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if len(sides) != 2 or min(sides) < 1 or enlarge <= 0:
+            raise ValueError(
+                f"expected input_size = (height, width) and enlarge > 0, got {sides} and {enlarge}"
+            )
+        if len(scaling) != 2 or not 0 < scaling[0] <= scaling[1] or min_keypoints < 1:
+            raise ValueError(
+                "expected scaling = (minimum, maximum) > 0 and min_keypoints >= 1, got "
+                f"{tuple(scaling)} and {min_keypoints}"
+            )
+        if not 0 <= flip <= 1 or rotation < 0 or shift < 0:
+            raise ValueError(
+                "expected a flip probability in [0, 1] and rotation and shift >= 0, got "
+                f"{flip}, {rotation} and {shift}"
+            )
+        self.input_size, self.enlarge, self.min_keypoints = (sides[0], sides[1]), enlarge, min_keypoints
+        self.rotation, self.scaling, self.shift, self.flip = rotation, (scaling[0], scaling[1]), shift, flip
+
+    def __call__(self, labelled: LabelledImage, *, skeleton: Skeleton, rng: np.random.Generator) -> Sample:
+        """Choose a person and a frame, and warp the image into it."""
+        everyone, size = labelled.annotations, self.input_size
+        chosen = np.flatnonzero((everyone.visibility != ABSENT).sum(axis=1) >= self.min_keypoints)
+        if len(chosen):
+            chosen = rng.choice(chosen, size=1)
+            labelled_here = everyone.visibility[chosen[0]] != ABSENT
+            frame = self._sample(everyone.keypoints[chosen[0], labelled_here], rng)
+        else:
+            frame = fit_rectangle(labelled.valid.shape, size)
+        person = Annotations(everyone.keypoints[chosen], everyone.visibility[chosen], everyone.area[chosen])
+        opacity = warp_image(labelled.valid.astype(np.uint8) * 255, frame, size)
+        return Sample(
+            image=warp_image(labelled.image, frame, size),
+            annotations=transform_annotations(person, frame, size, skeleton),
+            valid=(opacity > 127) & bool(len(chosen)),
+            image_id=labelled.image_id,
+            input_from_image=frame,
+        )
+
+    def _sample(self, keypoints: np.ndarray, rng: np.random.Generator) -> Affine:
+        h, w = self.input_size
+        dx, dy = rng.uniform(-self.shift, self.shift, size=2)
+        frame = (
+            Affine.translation(w / 2 + dx * w, h / 2 + dy * h)
+            @ Affine.rotation(rng.uniform(-self.rotation, self.rotation))
+            @ Affine.scaling(1 / rng.uniform(*self.scaling))
+            @ Affine.translation(-w / 2, -h / 2)
+            @ person_frame(keypoints, self.input_size, enlarge=self.enlarge)
+        )
+        return Affine.horizontal_flip(float(w)) @ frame if rng.random() < self.flip else frame

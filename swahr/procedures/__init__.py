@@ -1,0 +1,5 @@
+"""Training procedures beyond that of bottom-up networks, chosen by ``training=…``."""
+
+from swahr.procedures.person import PersonModule
+
+__all__ = ["PersonModule"]

@@ -1,0 +1,162 @@
+"""Runs a single-person network on a crop of each pose, and returns its poses in the image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, Float64, UInt8
+from torch import Tensor
+
+from swahr.geometry import Affine, Alignment, map_from_input
+from swahr.map_kinds import HEATMAPS
+from swahr.second_stage.crops import crop_people, frames_of_people
+from swahr.skeleton import Skeleton
+from swahr.structures import Groups, ImageMaps, NetworkOutput, Poses
+
+Network = Callable[[Tensor], NetworkOutput]
+Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+Found = tuple[Float64[np.ndarray, "n k 2"], Float64[np.ndarray, "n k"]]
+"""Positions (frame: crop) and scores of the keypoints in n crops."""
+
+
+class SecondStage:
+    """Finds the keypoints of each person anew, in a crop around the person's pose.
+
+    A keypoint is the highest pixel of its heatmap, refined as in the first stage; its score is that pixel's
+    heat. A person's score is the mean over all keypoints, with 0 for missing ones. People without a keypoint
+    are returned as they are; people of whom the network sees no keypoint are left out.
+
+    Args:
+        skeleton: skeleton of the heatmaps' channels.
+        refine: moves keypoints to sub-pixel positions (`swahr.decode.Dark`).
+        crop_size: height and width of the crops, multiples of ``size_multiple``; one number for squares.
+        enlarge: factor on the bounding box of a person's keypoints (see `swahr.person_frame.person_frame`).
+        box_threshold: keypoints of the first stage with lower scores do not count for the box.
+        flip: also run the network on mirrored crops, and average.
+        threshold: keypoints with scores up to this are missing.
+        join_scores: whether a person's score is multiplied by that of the first stage.
+        batch_size: maximum number of people per batch, which may be from several images.
+        alignment: position of the maps on the crop, see `swahr.geometry.map_from_input`.
+        size_multiple: the network accepts sides that are multiples of this.
+
+    Raises:
+        ValueError: a parameter is out of range.
+    """
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        refine: Callable[[Groups, ImageMaps], Groups],
+        crop_size: int | Sequence[int],
+        enlarge: float = 1.3,
+        box_threshold: float = 0.1,
+        flip: bool = True,
+        threshold: float = 0.0,
+        join_scores: bool = True,
+        batch_size: int = 64,
+        alignment: Alignment = "centre",
+        size_multiple: int = 32,
+    ) -> None:
+        sides = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
+        if len(sides) != 2 or min(sides) < 1 or any(side % size_multiple for side in sides):
+            raise ValueError(
+                f"expected crop_size = (height, width), multiples of the network's size_multiple "
+                f"{size_multiple}, got {sides}; choose the size of its training"
+            )
+        if enlarge <= 0 or batch_size < 1:
+            raise ValueError(f"expected enlarge > 0 and batch_size >= 1, got {enlarge} and {batch_size}")
+        self.skeleton, self.refine, self.alignment = skeleton, refine, alignment
+        self.crop_size, self.enlarge, self.box_threshold = (sides[0], sides[1]), enlarge, box_threshold
+        self.flip, self.threshold, self.join_scores = flip, threshold, join_scores
+        self.batch_size = batch_size
+
+    def __call__(
+        self, network: Network, images: Images, poses: Sequence[Poses], device: torch.device
+    ) -> list[Poses]:
+        """Return the poses of each image. Frame: image.
+
+        Args:
+            network: predicts heatmaps of crops on ``device``.
+            images: RGB images.
+            poses: the people of each image, of the first stage or annotated.
+            device: the network's device.
+
+        Raises:
+            ValueError: heatmaps are not finite or not one per keypoint.
+        """
+        people = [
+            (image, person, frame)
+            for image, own in enumerate(poses)
+            for person, frame in enumerate(self._frames(own))
+            if frame is not None
+        ]
+        keypoints, scores = [own.keypoints.copy() for own in poses], [own.scores.copy() for own in poses]
+        for start in range(0, len(people), self.batch_size):
+            batch = people[start : start + self.batch_size]
+            pictures, frames = [images[image] for image, _, _ in batch], [frame for _, _, frame in batch]
+            positions, heat = self.read(network, crop_people(pictures, frames, self.crop_size).to(device))
+            for n, (image, person, frame) in enumerate(batch):
+                keypoints[image][person] = frame.inverse().apply(positions[n])
+                scores[image][person] = heat[n]
+        return [self._joined(*one) for one in zip(poses, keypoints, scores, strict=True)]
+
+    def read(self, network: Network, crops: UInt8[Tensor, "n 3 H W"]) -> Found:
+        """Return the keypoints of the person in each crop. Frame: crop; errors as in `__call__`."""
+        heatmaps = self._heatmaps(network, crops)
+        n, k, h, w = heatmaps.shape
+        if k != self.skeleton.num_keypoints or not torch.isfinite(heatmaps.sum()):
+            raise ValueError(
+                f"expected {self.skeleton.num_keypoints} finite heatmaps from the single-person network, got "
+                f"{k}{'' if k != self.skeleton.num_keypoints else ' with NaN or infinity'}; choose another "
+                "second_stage.checkpoint, or precision=fp32"
+            )
+        heat, pixel = (part.cpu().numpy() for part in heatmaps.flatten(2).max(dim=2))  # (n k)
+        # All crops are refined at once: as the n * k heatmaps of one person.
+        groups = Groups(
+            positions=np.stack([pixel % w, pixel // w], axis=-1).reshape(1, n * k, 2) + 0.5,
+            scores=heat.astype(np.float64).reshape(1, n * k),
+            present=np.ones((1, n * k), dtype=np.bool_),
+            tag=np.zeros((1, 1)),
+        )
+        refined = self.refine(groups, ImageMaps({"heatmaps": heatmaps.flatten(0, 1)}))
+        crop_from_map = map_from_input(crops.shape[2] // h, self.alignment).inverse()
+        return crop_from_map.apply(refined.positions.reshape(n, k, 2)), groups.scores.reshape(n, k)
+
+    def _frames(self, poses: Poses) -> list[Affine | None]:
+        return frames_of_people(poses, self.crop_size, enlarge=self.enlarge, box_threshold=self.box_threshold)
+
+    def _heatmaps(self, network: Network, crops: UInt8[Tensor, "n 3 H W"]) -> Float32[Tensor, "n k h w"]:
+        """Return heatmaps averaged over strides, at the finest, and over mirror images."""
+        with torch.inference_mode():
+            heatmaps = _merge_strides(network(crops))
+            if self.flip:
+                mirrored = _merge_strides(network(crops.flip(3)))
+                heatmaps = (heatmaps + HEATMAPS.mirror(mirrored, self.skeleton.flip_permutation)) / 2
+        return heatmaps
+
+    def _joined(
+        self, first: Poses, keypoints: Float64[np.ndarray, "p k 2"], scores: Float64[np.ndarray, "p k"]
+    ) -> Poses:
+        seen = np.count_nonzero(first.present, axis=1) > 0
+        present = np.where(seen[:, None], scores > self.threshold, first.present)
+        scores = np.where(present, scores, 0.0)
+        score = scores.mean(axis=1) * (first.score if self.join_scores else 1.0)
+        joined = replace(
+            first,
+            keypoints=np.where(present[..., None], keypoints, np.nan),
+            scores=scores,
+            score=np.where(seen, score, first.score),
+            present=present,
+        )
+        return joined.select(present.any(axis=1) | ~seen)
+
+
+def _merge_strides(output: NetworkOutput) -> Float32[Tensor, "n k h w"]:
+    maps = [one.heatmaps.float() for one in output]
+    h, w = maps[-1].shape[2:]
+    resized = [
+        F.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False) for coarse in maps[:-1]
+    ]
+    return torch.stack([*resized, maps[-1]]).mean(dim=0)

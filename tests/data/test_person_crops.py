@@ -1,0 +1,146 @@
+"""Random crops: image, mask and the one person who is annotated move together."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swahr.data import PoseDataset, RandomPersonCrop, collate
+from swahr.person_frame import person_frame
+from swahr.skeleton import Skeleton
+from swahr.structures import Annotations, LabelledImage
+from swahr.synthetic import SyntheticSource
+
+PUPPET = Skeleton.from_dict({"keypoints": ["left_hand", "right_hand", "head"]})
+TWO = [[(30.5, 50.5), (60.5, 52.5), (45.5, 20.5)], [(90.5, 80.5), (110.5, 82.5), (100.5, 60.5)]]
+
+
+def labelled(people: Any = TWO, *, seen: Any = None, size: tuple[int, int] = (120, 140)) -> LabelledImage:
+    keypoints = np.array(people, dtype=np.float64).reshape(-1, 3, 2)
+    visibility = np.full(keypoints.shape[:2], 2) if seen is None else np.array(seen)
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    for person in keypoints:
+        for channel, (x, y) in enumerate(person):
+            image[int(y), int(x), channel] = 255
+    return LabelledImage(
+        image,
+        Annotations(keypoints, visibility, np.full(len(keypoints), 900.0)),
+        np.ones(size, dtype=bool),
+        1,
+    )
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def still(**changes: Any) -> RandomPersonCrop:
+    settings = {"rotation": 0.0, "scaling": (1.0, 1.0), "shift": 0.0, "flip": 0.0}
+    return RandomPersonCrop(**{"input_size": (64, 96)} | settings | changes)
+
+
+def test_without_randomness_the_frame_is_that_of_the_test_and_each_person_has_a_turn() -> None:
+    chosen = set()
+    for seed in range(20):
+        sample = still(enlarge=1.5)(labelled(), skeleton=PUPPET, rng=rng(seed))
+        assert sample.image.shape == (64, 96, 3)
+        assert len(sample.annotations) == 1
+        back = sample.input_from_image.inverse().apply(sample.annotations.keypoints[0])
+        (person,) = (i for i, own in enumerate(TWO) if np.allclose(back, own))
+        expected = person_frame(np.array(TWO[person]), (64, 96), enlarge=1.5)
+        np.testing.assert_allclose(sample.input_from_image.matrix, expected.matrix, atol=1e-9)
+        chosen.add(person)
+    assert chosen == {0, 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_light_and_keypoints_move_together(seed: int) -> None:
+    """Each keypoint lit in a channel of its own; a flip swaps the hands."""
+    source = labelled(TWO[:1])
+    sample = RandomPersonCrop((96, 64))(source, skeleton=PUPPET, rng=rng(seed))
+    flipped = sample.input_from_image.area_ratio < 0
+    for keypoint, channel in enumerate((1, 0, 2) if flipped else (0, 1, 2)):
+        point = sample.annotations.keypoints[0, keypoint]
+        if not sample.annotations.visibility[0, keypoint] or (point < 6).any() or (point > (58, 90)).any():
+            continue
+        light = sample.image[..., channel].astype(np.float64)
+        y, x = np.mgrid[:96, :64] + 0.5
+        centre = np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+        np.testing.assert_allclose(centre, point, atol=0.2)
+    assert sample.annotations.area[0] == pytest.approx(900 * abs(sample.input_from_image.area_ratio))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_jitter_stays_within_its_limits(seed: int) -> None:
+    augmentation = RandomPersonCrop(64, rotation=20.0, scaling=(0.5, 2.0), shift=0.2, flip=0.5)
+    sample = augmentation(labelled(TWO[:1]), skeleton=PUPPET, rng=rng(seed))
+    plain = person_frame(np.array(TWO[0]), (64, 64), enlarge=1.3)
+    ratio = sample.input_from_image.length_ratio / plain.length_ratio
+    assert 1 / 2 - 1e-9 <= ratio <= 2 + 1e-9
+    middle = plain.inverse().apply(np.array([32.0, 32.0]))
+    assert (np.abs(sample.input_from_image.apply(middle) - 32) <= 0.2 * 64 + 1e-9).all()
+
+
+def test_outside_the_image_nothing_is_valid() -> None:
+    sample = still(input_size=64, enlarge=6.0)(labelled(TWO[:1]), skeleton=PUPPET, rng=rng())
+    y, x = np.mgrid[:64, :64] + 0.5
+    source = sample.input_from_image.inverse().apply(np.stack([x, y], axis=-1))
+    inside = ((source > 2) & (source < (138, 118))).all(axis=-1)
+    outside = ((source < -2) | (source > (142, 122))).any(axis=-1)
+    assert outside.any()
+    assert sample.valid[inside].all()
+    assert not sample.valid[outside].any()
+
+
+def test_people_with_few_annotated_keypoints_are_not_chosen() -> None:
+    source = labelled(seen=[[2, 2, 2], [2, 1, 0]])
+    for seed in range(20):
+        sample = still()(source, skeleton=PUPPET, rng=rng(seed))
+        assert sample.annotations.visibility.tolist() == [[2, 2, 2]]
+    found = {
+        tuple(
+            still(min_keypoints=2)(source, skeleton=PUPPET, rng=rng(seed)).annotations.visibility[0].tolist()
+        )
+        for seed in range(20)
+    }
+    assert found == {(2, 2, 2), (2, 1, 0)}
+
+
+@pytest.mark.parametrize("source", [labelled([]), labelled(seen=[[2, 2, 0], [0, 0, 0]])])
+def test_an_image_without_a_suitable_person_teaches_nothing(source: LabelledImage) -> None:
+    sample = still()(source, skeleton=PUPPET, rng=rng())
+    assert len(sample.annotations) == 0
+    assert not sample.valid.any()
+    batch = collate([sample])
+    assert batch.keypoints.shape == (1, 0, 3, 2)
+
+
+def test_samples_depend_on_seed_epoch_and_index_only() -> None:
+    source = SyntheticSource(size=3, seed=0, image_size=(64, 64), people=(2, 3))
+    first, again = (PoseDataset(source, RandomPersonCrop((64, 32)), seed=5) for _ in range(2))
+    for key in ((0, 0), (1, 2)):
+        np.testing.assert_array_equal(first[key].image, again[key].image)
+    batch = collate([first[0, 0], first[0, 1]])
+    assert batch.images.shape == (2, 3, 64, 32)
+    assert batch.keypoints.shape == (2, 1, 17, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_size": (64, 64, 3)}, "expected input_size = "),
+        ({"input_size": 0}, "expected input_size = "),
+        ({"enlarge": 0.0}, "enlarge > 0"),
+        ({"scaling": (1.2, 0.8)}, "expected scaling = "),
+        ({"min_keypoints": 0}, "min_keypoints >= 1"),
+        ({"flip": 1.5}, "flip probability"),
+        ({"shift": -0.1}, "rotation and shift >= 0"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RandomPersonCrop(**{"input_size": 64} | changes)
