@@ -20,7 +20,7 @@ from swahr.structures import DenseMaps, Poses
 from sweep.settings import Setting
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Undecoded(Poses):
     """Takes the place of an image's poses in a pipeline: the maps of its batch, and its index there."""
 
@@ -33,7 +33,7 @@ class Undecoded(Poses):
         return _of_image(self.maps, self.index)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Decoded(Poses):
     """Takes the place of an image's poses in a pipeline: the poses, or the error, of each setting."""
 
