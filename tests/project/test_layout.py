@@ -11,8 +11,8 @@ import pytest
 STAGES = ("aggregate", "data", "decode", "evaluation", "grouping", "loss", "model", "second_stage", "targets")
 NO_STAGE = {
     "swahr": {
-        "analysis", "backbones", "cli", "draw", "inference", "kernels", "procedures", "runs", "synthetic", "training",
-        "weights",
+        "analysis", "backbones", "cli", "draw", "inference", "kernels", "procedures", "runs", "synthetic",
+        "training", "weights",
     },
     "conf": {"experiment", "hydra", "postprocess", "trainer", "training"},
 }  # fmt: skip
