@@ -32,6 +32,7 @@ from swahr.checkpoint import load_checkpoint
 from swahr.cli.inputs import inputs_as_override
 from swahr.cli.overrides import compose_checked, parse_overrides, single_runs
 from swahr.cli.processes import is_first_process
+from swahr.execution import keep_freed_memory
 from swahr.nodes import configuration_folder
 
 _USER_ERRORS = (
@@ -77,6 +78,7 @@ def run_command(name: str, job: Callable[[DictConfig], Any], *, resumes: bool = 
             _log_reason(Path(config.output, f"{name}.log"), error)
             raise
 
+    keep_freed_memory()
     logging.raiseExceptions = False  # a log on a full disk must not hide the error behind tracebacks
     sys.argv[1:] = or_fail(name, lambda: _prepared(name, sys.argv[1:], resumes=resumes))
     run = hydra.main(version_base="1.3", config_path=str(configuration_folder()), config_name=name)(guarded)
