@@ -45,7 +45,8 @@ def test_the_shipped_files_are_the_papers_ablation(repository, criterion, scene,
 
 
 def test_every_shipped_loss_is_known_here(repository) -> None:
-    assert {path.stem for path in (repository / "conf" / "loss").glob("*.yaml")} == SHIPPED.keys()
+    others = {"person", "pixel_classification"}  # of the second stage, with tests of their own
+    assert {path.stem for path in (repository / "conf" / "loss").glob("*.yaml")} == SHIPPED.keys() | others
 
 
 @pytest.mark.parametrize("choice", CHOICES)
