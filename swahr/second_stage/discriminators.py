@@ -69,7 +69,9 @@ class PoseDiscriminator(ConfidenceDiscriminator):
         self, images: UInt8[Tensor, "b 3 H W"], maps: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b k"]:
         """Return one logit per keypoint; see `ConfidenceDiscriminator`."""
-        small = F.interpolate(images.to(maps.dtype), size=maps.shape[-2:], mode="area")
+        # In float32 for all maps: rounding of predicted maps alone, in half precision, would give them away.
+        wide = images.to(torch.promote_types(maps.dtype, torch.float32))
+        small = F.interpolate(wide, size=maps.shape[-2:], mode="area")
         return self._logits(torch.cat([small / 127.5 - 1, maps], dim=1))
 
 

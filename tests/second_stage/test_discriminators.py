@@ -65,6 +65,7 @@ def test_p_fake_of_several_people_needs_a_peak_at_each():
 def test_p_fake_without_people_is_one():
     nobody = torch.zeros(2, 0, 3, 2), torch.zeros(2, 0, 3, dtype=torch.bool), torch.zeros(2, 0)
     assert torch.equal(pose_labels(torch.rand(2, 3, 4, 4), *nobody), torch.ones(2, 3))
+    assert person_sizes(*nobody[:2]).shape == (2, 0)
 
 
 def test_the_size_of_a_person_is_the_longer_side_of_labelled_keypoints():
