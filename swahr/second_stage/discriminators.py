@@ -72,7 +72,7 @@ class PoseDiscriminator(ConfidenceDiscriminator):
         # In float32 for all maps: rounding of predicted maps alone, in half precision, would give them away.
         wide = images.to(torch.promote_types(maps.dtype, torch.float32))
         small = F.interpolate(wide, size=maps.shape[-2:], mode="area")
-        return self._logits(torch.cat([small / 127.5 - 1, maps], dim=1))
+        return self._logits(torch.cat([small / 127.5 - 1, maps.to(wide.dtype)], dim=1))
 
 
 def pose_labels(
