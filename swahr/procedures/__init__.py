@@ -1,5 +1,6 @@
 """Training procedures beyond that of bottom-up networks, chosen by ``training=…``."""
 
+from swahr.procedures.adversarial import AdversarialModule, AdversarialPersonModule
 from swahr.procedures.person import PersonModule
 
-__all__ = ["PersonModule"]
+__all__ = ["AdversarialModule", "AdversarialPersonModule", "PersonModule"]

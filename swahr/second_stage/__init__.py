@@ -3,6 +3,8 @@
 from swahr.second_stage.classification import PixelClassification, SoftmaxHead
 from swahr.second_stage.crops import crop_people, frames_of_people
 from swahr.second_stage.deformation import Deformation, estimate_deformation, max_sum
+from swahr.second_stage.discriminators import ConfidenceDiscriminator, PoseDiscriminator
+from swahr.second_stage.generator import StackedGenerator
 from swahr.second_stage.messages import StructuredHeatmapHead
 from swahr.second_stage.occlusion import OcclusionHead, OcclusionTarget
 from swahr.second_stage.pose_nms import PoseNms
@@ -11,15 +13,18 @@ from swahr.second_stage.stage import SecondStage
 from swahr.second_stage.tree import KeypointTree, spanning_tree
 
 __all__ = [
+    "ConfidenceDiscriminator",
     "Deformation",
     "KeypointTree",
     "OcclusionHead",
     "OcclusionTarget",
     "PixelClassification",
+    "PoseDiscriminator",
     "PoseNms",
     "ProposalBoxes",
     "SecondStage",
     "SoftmaxHead",
+    "StackedGenerator",
     "StructuredHeatmapHead",
     "crop_people",
     "estimate_deformation",
