@@ -36,8 +36,9 @@ def _data_facts(skeleton: str | Skeleton | None) -> dict[str, Any]:
 
 
 def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:
-    """The annotation files of sources of images."""
-    return sorted({str(node.annotations) for node in nodes if node.get("annotations")})
+    """The annotation files of sources of images, and the file of an augmentation's boxes."""
+    files = [node.get("annotations") or (node.get("boxes") or {}).get("path") for node in nodes]
+    return sorted({str(file) for file in files if file})
 
 
 def build_evaluation(
