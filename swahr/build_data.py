@@ -36,8 +36,9 @@ def _data_facts(skeleton: str | Skeleton | None) -> dict[str, Any]:
 
 
 def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:
-    """The annotation files of sources of images and of layouts, also of the sources in a mix."""
+    """The annotation files of sources of images and of layouts, also in a mix; and that of an augmentation."""
     own = {str(node[key]) for node in nodes for key in ("annotations", "layouts") if node.get(key)}
+    own |= {str(node.boxes.path) for node in nodes if node.get("boxes")}
     mixed = [part for node in nodes for part in (node.get("sources") or {}).values()]
     return sorted(own.union(annotation_files(mixed) if mixed else ()))
 

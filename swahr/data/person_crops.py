@@ -1,14 +1,33 @@
 """Training augmentation of single-person networks: a random crop around one annotated person."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float64
 
 from swahr.data.transforms import transform_annotations
 from swahr.geometry import Affine, fit_rectangle, warp_image
 from swahr.person_frame import person_frame
 from swahr.skeleton import Skeleton
 from swahr.structures import ABSENT, Annotations, LabelledImage, Sample
+
+
+@runtime_checkable
+class BoxSampler(Protocol):
+    """Samples boxes around people, such as `swahr.second_stage.FittedProposals`."""
+
+    @property
+    def keypoints(self) -> tuple[str, ...]:
+        """The names of the keypoints of poses, in their order."""
+
+    def sample(
+        self,
+        pose: Float64[np.ndarray, "k 2"],
+        box: Float64[np.ndarray, " 4"],
+        rng: np.random.Generator,
+    ) -> Float64[np.ndarray, " 4"]:
+        """A box (x0, y0, x1, y1) for a pose, NaN where a keypoint is absent, and its bounding box."""
 
 
 class RandomPersonCrop:
@@ -26,6 +45,8 @@ class RandomPersonCrop:
         shift: maximum shift along x and y, as a fraction of the crop's sides.
         flip: probability of a horizontal flip.
         min_keypoints: people with fewer annotated keypoints are not chosen.
+        boxes: samples the person's box, which is then enlarged and rotated; ``scaling`` and ``shift`` have no
+            effect. None uses the box of the annotated keypoints.
 
     Raises:
         ValueError: a parameter is out of range.
@@ -40,6 +61,7 @@ class RandomPersonCrop:
         shift: float = 0.1,
         flip: float = 0.5,
         min_keypoints: int = 3,
+        boxes: BoxSampler | None = None,
     ) -> None:
         sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         if len(sides) != 2 or min(sides) < 1 or enlarge <= 0:
@@ -57,16 +79,29 @@ class RandomPersonCrop:
                 f"{flip}, {rotation} and {shift}"
             )
         self.input_size, self.enlarge, self.min_keypoints = (sides[0], sides[1]), enlarge, min_keypoints
-        self.rotation, self.scaling, self.shift, self.flip = rotation, (scaling[0], scaling[1]), shift, flip
+        self.rotation, self.flip, self.boxes = rotation, flip, boxes
+        # A sampled box has another size and position already.
+        self.scaling = (scaling[0], scaling[1]) if boxes is None else (1.0, 1.0)
+        self.shift = shift if boxes is None else 0.0
 
     def __call__(self, labelled: LabelledImage, *, skeleton: Skeleton, rng: np.random.Generator) -> Sample:
-        """Choose a person and a frame, and warp the image into it."""
+        """Choose a person and a frame, and warp the image into it.
+
+        Raises:
+            ValueError: the boxes are for other keypoints than the skeleton's.
+        """
+        if self.boxes is not None and self.boxes.keypoints != skeleton.keypoints:
+            raise ValueError(
+                f"data.module.augmentation.boxes: expected boxes for the keypoints of skeleton "
+                f"'{skeleton.name}' ({list(skeleton.keypoints)}), got {list(self.boxes.keypoints)}; fit "
+                "proposals to data of this skeleton"
+            )
         everyone, size = labelled.annotations, self.input_size
         chosen = np.flatnonzero((everyone.visibility != ABSENT).sum(axis=1) >= self.min_keypoints)
         if len(chosen):
             chosen = rng.choice(chosen, size=1)
-            labelled_here = everyone.visibility[chosen[0]] != ABSENT
-            frame = self._sample(everyone.keypoints[chosen[0], labelled_here], rng)
+            is_known = everyone.visibility[chosen[0]] != ABSENT
+            frame = self._sample(self._corners(everyone.keypoints[chosen[0]], is_known, rng), rng)
         else:
             frame = fit_rectangle(labelled.valid.shape, size)
         person = Annotations(everyone.keypoints[chosen], everyone.visibility[chosen], everyone.area[chosen])
@@ -79,7 +114,17 @@ class RandomPersonCrop:
             input_from_image=frame,
         )
 
-    def _sample(self, keypoints: np.ndarray, rng: np.random.Generator) -> Affine:
+    def _corners(self, pose: np.ndarray, is_known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Two corners of the person's box."""
+        known = pose[is_known]
+        corners = np.stack([known.min(axis=0), known.max(axis=0)])
+        if self.boxes is None:
+            return corners
+        return self.boxes.sample(np.where(is_known[:, None], pose, np.nan), corners.ravel(), rng).reshape(
+            2, 2
+        )
+
+    def _sample(self, corners: np.ndarray, rng: np.random.Generator) -> Affine:
         h, w = self.input_size
         dx, dy = rng.uniform(-self.shift, self.shift, size=2)
         frame = (
@@ -87,6 +132,6 @@ class RandomPersonCrop:
             @ Affine.rotation(rng.uniform(-self.rotation, self.rotation))
             @ Affine.scaling(1 / rng.uniform(*self.scaling))
             @ Affine.translation(-w / 2, -h / 2)
-            @ person_frame(keypoints, self.input_size, enlarge=self.enlarge)
+            @ person_frame(corners, self.input_size, enlarge=self.enlarge)
         )
         return Affine.horizontal_flip(float(w)) @ frame if rng.random() < self.flip else frame

@@ -8,13 +8,14 @@ from swahr.second_stage.generator import StackedGenerator
 from swahr.second_stage.messages import StructuredHeatmapHead
 from swahr.second_stage.occlusion import OcclusionHead, OcclusionTarget
 from swahr.second_stage.pose_nms import PoseNms
-from swahr.second_stage.proposals import ProposalBoxes
+from swahr.second_stage.proposals import FittedProposals, ProposalBoxes
 from swahr.second_stage.stage import SecondStage
 from swahr.second_stage.tree import KeypointTree, spanning_tree
 
 __all__ = [
     "ConfidenceDiscriminator",
     "Deformation",
+    "FittedProposals",
     "KeypointTree",
     "OcclusionHead",
     "OcclusionTarget",

@@ -150,6 +150,22 @@ class ProposalBoxes:
         )
 
 
+class FittedProposals:
+    """The proposals in a file of `swahr fit-proposals`: `ProposalBoxes` for configurations.
+
+    Args:
+        path: the JSON file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: it is malformed.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.boxes = ProposalBoxes.from_json(path)
+        self.keypoints, self.sample = self.boxes.keypoints, self.boxes.sample
+
+
 def _are(values: Any, kind: type) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(one, kind) for one in values)
 

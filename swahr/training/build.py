@@ -53,7 +53,7 @@ def build_training(config: DictConfig, folder: Path) -> TrainingRun:
         keypoints=config.weights_keypoints,
         build=partial(build_network, model),
     )
-    files = annotation_files([config.data.module.train, config.data.module.val])
+    files = annotation_files([config.data.module[part] for part in ("train", "val", "augmentation")])
     stamp = provenance(seed=config.seed, files=[*files, *weights])
     stamp |= data_stamp(train=data.train, val=data.val)
     description = describe(config, model, network_facts(network), data.skeleton, stamp)

@@ -10,7 +10,9 @@ import yaml
 
 from swahr import Predictor, load_checkpoint
 from swahr.images import read_image
-from swahr.skeleton import CROWDPOSE
+from swahr.second_stage import ProposalBoxes
+from swahr.second_stage.proposals import Mixture
+from swahr.skeleton import COCO, CROWDPOSE
 from swahr.synthetic import SyntheticSource, render_dataset
 
 FIRST = "grouping.peaks.threshold=-1"
@@ -183,3 +185,26 @@ def test_training_of_a_person_network_resumes(swahr, person, person_settings, tm
     last = person["best"].replace("best.safetensors", "last.ckpt")
     changes = ("trainer.max_epochs=2", f"ckpt={last}", f"output={tmp_path}/more")
     assert "val/AP" in swahr("train", *person_settings, *SMALL_CROWDS, *changes).result["last_validation"]
+
+
+def test_training_on_proposals_stamps_their_file_and_prediction_does_not_need_it(
+    swahr, checkpoint, person_settings, photos, tmp_path
+):
+    path = tmp_path / "proposals.json"
+    boxes = f"data.module.augmentation.boxes={{_target_: swahr.second_stage.FittedProposals, path: {path}}}"
+    command = ("train", *person_settings, *SMALL_CROWDS, boxes)
+    assert f"{path}" in swahr(*command, f"output={tmp_path}/none").error
+    mixture = Mixture(10, np.ones(1), np.full((1, 4), 0.1), 1e-4 * np.eye(4)[None])
+    for skeleton in (CROWDPOSE, COCO):
+        k = skeleton.num_keypoints
+        fitted = ProposalBoxes(skeleton.keypoints, 0.4, np.zeros((k, 2)), np.zeros((1, k, 2)), (mixture,))
+        path.write_text(json.dumps(fitted.to_dict()))
+        outcome = swahr(*command, f"output={tmp_path}/{skeleton.name}")
+        if skeleton is CROWDPOSE:
+            assert "boxes: expected boxes for the keypoints of skeleton 'coco'" in outcome.error
+    best = load_checkpoint(outcome.result["best"])
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in best.stamp["sha256"].values()
+    path.unlink()
+    assert "AP" in swahr("evaluate", f"checkpoint={best.path}", "pictures=0", f"output={tmp_path}/e").result
+    both = (f"checkpoint={checkpoint}", "second_stage=crops", f"second_stage.checkpoint={best.path}")
+    assert swahr("predict", *both, photos, "draw=false", f"output={tmp_path}/p").code == 0

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from swahr.data import PoseDataset, RandomPersonCrop, collate
 from swahr.person_frame import person_frame
+from swahr.second_stage import ProposalBoxes
+from swahr.second_stage.proposals import Mixture
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage
 from swahr.synthetic import SyntheticSource
@@ -127,6 +129,63 @@ def test_samples_depend_on_seed_epoch_and_index_only() -> None:
     batch = collate([first[0, 0], first[0, 1]])
     assert batch.images.shape == (2, 3, 64, 32)
     assert batch.keypoints.shape == (2, 1, 17, 2)
+
+
+UPRIGHT, LYING = np.array([(0.0, 0), (1, 0), (0.5, 2)]), np.array([(0.0, 0), (0, 1), (2, 0.5)])
+OFFSETS = np.array([[-0.2, -0.1, 0.3, 0.1], [0.1, 0.2, -0.1, -0.2]])
+
+
+def proposals(deviation: float = 1e-6) -> ProposalBoxes:
+    """Boxes of upright people are larger, those of lying people smaller."""
+    poses = np.stack([UPRIGHT, LYING])
+    aligned = (poses - (poses.min(axis=1) + poses.max(axis=1))[:, None] / 2) / 2
+    mixtures = tuple(Mixture(10, np.ones(1), one[None], deviation**2 * np.eye(4)[None]) for one in OFFSETS)
+    return ProposalBoxes(PUPPET.keypoints, 1.0, np.zeros((3, 2)), aligned, mixtures)
+
+
+@pytest.mark.parametrize(
+    ("pose", "box"),
+    [(20 + 20 * UPRIGHT, (16, 16, 46, 64)), (20 + 20 * LYING, (24, 24, 56, 36))],  # 20 x 40; 40 x 20
+)
+def test_planted_offsets_frame_the_person_in_place_of_scaling_and_shift(pose: Any, box: Any) -> None:
+    augmentation = RandomPersonCrop(64, enlarge=2.0, rotation=0.0, flip=0.0, boxes=proposals())
+    for seed in range(3):
+        sample = augmentation(labelled([pose]), skeleton=PUPPET, rng=rng(seed))
+        expected = person_frame(np.reshape(box, (2, 2)).astype(np.float64), (64, 64), enlarge=2.0)
+        np.testing.assert_allclose(sample.input_from_image.matrix, expected.matrix, atol=1e-2)
+        np.testing.assert_allclose(sample.annotations.keypoints[0], expected.apply(pose), atol=0.05)
+
+
+def test_frames_have_the_planted_moments_and_absent_keypoints_do_not_count() -> None:
+    augmentation = RandomPersonCrop(
+        64, enlarge=2.0, rotation=0.0, flip=0.0, min_keypoints=2, boxes=proposals(0.05)
+    )
+    pose = 20 + 20 * UPRIGHT
+    source = labelled([[pose[0], (100.0, 100.0), pose[2]]], seen=[[2, 0, 2]])  # a box of 10 x 40
+    centres = []
+    for seed in range(400):
+        frame = augmentation(source, skeleton=PUPPET, rng=rng(seed)).input_from_image
+        centres.append(frame.inverse().apply(np.array([32.0, 32.0])))
+    expected = np.array([25, 40]) + OFFSETS[0].reshape(2, 2).mean(axis=0) * (10, 40)
+    np.testing.assert_allclose(np.mean(centres, axis=0), expected, atol=0.2)
+    np.testing.assert_allclose(np.std(centres, axis=0), 0.05 / np.sqrt(2) * np.array([10, 40]), rtol=0.15)
+
+
+def test_sampled_boxes_are_rotated_and_flipped() -> None:
+    augmentation = RandomPersonCrop(64, rotation=20.0, flip=0.5, boxes=proposals())
+    frames = [
+        augmentation(labelled([20 + 20 * UPRIGHT]), skeleton=PUPPET, rng=rng(seed)).input_from_image
+        for seed in range(20)
+    ]
+    assert len({frame.area_ratio > 0 for frame in frames}) == 2
+    assert len({round(float(frame.matrix[1, 0]), 3) for frame in frames}) > 10
+    np.testing.assert_allclose([frame.length_ratio for frame in frames], 64 / (1.3 * 48), rtol=1e-3)
+
+
+def test_boxes_for_other_keypoints_are_refused() -> None:
+    other = Skeleton.from_dict({"name": "other", "keypoints": ["head", "left_hand", "right_hand"]})
+    with pytest.raises(ValueError, match=r"boxes: expected boxes for the keypoints of skeleton 'other'"):
+        still(boxes=proposals())(labelled(), skeleton=other, rng=rng())
 
 
 @pytest.mark.parametrize(
