@@ -72,7 +72,7 @@ def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
     """A network's node with only those heads whose maps a loss needs.
 
     Args:
-        node: the group ``model``, with a head for each map under ``heads``.
+        node: the group ``model``, with a head for each map under ``heads``, or around such a ``network``.
         needs: names of maps (`swahr.loss.Criterion.needs`).
 
     Raises:
@@ -80,6 +80,8 @@ def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     model: dict[str, Any] = dict(plain)
+    if isinstance(model.get("network"), Mapping):
+        return {**model, "network": model_node(model["network"], needs)}
     if "heads" not in model:
         return model
     if missing := sorted(needs - model["heads"].keys()):

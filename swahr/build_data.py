@@ -36,7 +36,7 @@ def _data_facts(skeleton: str | Skeleton | None) -> dict[str, Any]:
 
 
 def annotation_files(nodes: Sequence[DictConfig]) -> list[str]:
-    """The annotation files of sources of images and of layouts, also in a mix; and that of an augmentation."""
+    """The annotation files of sources of images and layouts, also in a mix, and of an augmentation."""
     own = {str(node[key]) for node in nodes for key in ("annotations", "layouts") if node.get(key)}
     own |= {str(node.boxes.path) for node in nodes if node.get("boxes")}
     mixed = [part for node in nodes for part in (node.get("sources") or {}).values()]

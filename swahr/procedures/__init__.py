@@ -2,5 +2,6 @@
 
 from swahr.procedures.adversarial import AdversarialModule, AdversarialPersonModule
 from swahr.procedures.person import PersonModule
+from swahr.procedures.sstn import SstnModule
 
-__all__ = ["AdversarialModule", "AdversarialPersonModule", "PersonModule"]
+__all__ = ["AdversarialModule", "AdversarialPersonModule", "PersonModule", "SstnModule"]

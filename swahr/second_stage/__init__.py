@@ -10,6 +10,7 @@ from swahr.second_stage.occlusion import OcclusionHead, OcclusionTarget
 from swahr.second_stage.pose_nms import PoseNms
 from swahr.second_stage.proposals import FittedProposals, ProposalBoxes
 from swahr.second_stage.stage import SecondStage
+from swahr.second_stage.transformer import LocalisationNetwork, ResNetFeature, SpatialTransformerNetwork
 from swahr.second_stage.tree import KeypointTree, spanning_tree
 
 __all__ = [
@@ -17,14 +18,17 @@ __all__ = [
     "Deformation",
     "FittedProposals",
     "KeypointTree",
+    "LocalisationNetwork",
     "OcclusionHead",
     "OcclusionTarget",
     "PixelClassification",
     "PoseDiscriminator",
     "PoseNms",
     "ProposalBoxes",
+    "ResNetFeature",
     "SecondStage",
     "SoftmaxHead",
+    "SpatialTransformerNetwork",
     "StackedGenerator",
     "StructuredHeatmapHead",
     "crop_people",

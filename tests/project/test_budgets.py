@@ -19,9 +19,9 @@ MARK = "Published compatibility: "
 """Begins the docstring of a module that serves published weights and metrics only."""
 COMPATIBILITY = {"grouping/official.py", "model/published.py"}
 EVENING_LINES = 3300
-OUTSIDE = {"synthetic", "second_stage"}
+OUTSIDE = {"synthetic", "second_stage", "procedures"}
 ALL_LINES = 9000 + 2400 + 1700 + 1200
-"""Without the renderer and the second stage. Checks of data, lost work, fine-tuning and a backbone came later
+"""Without the renderer, the second stage and its training. Checks of data, lost work, fine-tuning and a backbone came later
 (2400), then what training on photographs needs, tables, and the analysis of errors (1700), and the commands,
 data and checkpoints of the second stage (1200)."""
 IMPORTED_MODULES = 45
@@ -40,7 +40,7 @@ def name(file: Path) -> str:
 
 
 def is_outside(file: Path) -> bool:
-    """Whether a file belongs to the renderer of synthetic crowds or to the second stage."""
+    """Whether a file belongs to the renderer of crowds, or to the second stage and its training."""
     return file.relative_to(SWAHR).parts[0] in OUTSIDE
 
 

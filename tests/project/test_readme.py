@@ -60,7 +60,7 @@ def test_settings_of_training_commands_exist(page: str, monkeypatch: pytest.Monk
     for command, *arguments in swahr_commands(page):
         settings = [word for word in arguments if "=" in word and "…" not in word]
         # A sweep's first choice stands for all.
-        overrides = [re.sub(r"^([^=]+=[^,\[]*),.*", r"\1", word) for word in settings]
+        overrides = [re.sub(r"^([^=]+=[^,\[{]*),.*", r"\1", word) for word in settings]
         if command == "train":
             with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
                 compose("train", overrides)
