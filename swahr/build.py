@@ -68,7 +68,7 @@ def build_network(node: DictConfig | Mapping[str, Any], skeleton: Skeleton) -> n
     return network
 
 
-def model_node(node: DictConfig, needs: frozenset[str]) -> dict[str, Any]:
+def model_node(node: DictConfig | Mapping[str, Any], needs: frozenset[str]) -> dict[str, Any]:
     """A network's node with only those heads whose maps a loss needs.
 
     Args:
