@@ -22,7 +22,7 @@ EVENING_LINES = 3300
 OUTSIDE = {"synthetic", "second_stage", "procedures"}
 ALL_LINES = 9000 + 2400 + 1700 + 1200
 """Without the renderer, the second stage and its training. Checks of data, lost work, fine-tuning and a
-backbone came later (2400), then what training on photographs needs, tables, and the analysis of errors (1700),
+backbone came later (2400), then what training on photographs needs, tables and the analysis of errors (1700),
 and the commands, data and checkpoints of the second stage (1200)."""
 IMPORTED_MODULES = 45
 NOT_IMPORTED = ("lightning", "matplotlib", "numba", "swahr.synthetic", "swahr.training", "swahr.data")
