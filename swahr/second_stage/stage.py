@@ -26,7 +26,8 @@ class SecondStage:
 
     A keypoint is the highest pixel of its heatmap, refined as in the first stage; its score is that pixel's
     heat. A person's score is the mean over all keypoints, with 0 for missing ones. People without a keypoint
-    are returned as they are; people of whom the network sees no keypoint are left out.
+    are returned as they are; people of whom the network sees no keypoint are left out. Whether a keypoint is
+    hidden is known from the first stage only.
 
     Args:
         skeleton: skeleton of the heatmaps' channels.
@@ -149,6 +150,7 @@ class SecondStage:
             scores=scores,
             score=np.where(seen, score, first.score),
             present=present,
+            occluded=None if first.occluded is None else np.where(present, first.occluded, 0.0),
         )
         return joined.select(present.any(axis=1) | ~seen)
 

@@ -1,5 +1,7 @@
 """Poses of a network that sees a person's keypoints as blobs of light in the three channels of a crop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +151,14 @@ def test_people_without_keypoints_pass_and_people_not_seen_are_left_out():
     assert len(found) == 1
     assert not found.present.any()
     assert found.score.tolist() == [0.4]
+
+
+def test_missing_keypoints_are_not_hidden():
+    poses = replace(first_stage(HANDS), occluded=np.full((2, 3), 0.75))
+    (found,) = stage()(Constant(0.5, 0.25, -1.0), [picture(HANDS)], [poses], CPU)
+    np.testing.assert_array_equal(found.occluded, [[0.75, 0.75, 0.0]] * 2)
+    (found,) = stage()(Constant(0.5, 0.25, -1.0), [picture(HANDS)], [first_stage(HANDS)], CPU)
+    assert found.occluded is None
 
 
 def test_nobody():
