@@ -156,7 +156,7 @@ def test_a_wrong_plan_is_explained(tmp_path, no_training, changes, message):
 
 
 def test_the_shipped_plans_compose_and_record_no_folder():
-    for name, count in (("ablation", 15), ("ablation_photos", 4)):
+    for name, count in (("ablation", 15), ("ablation_why", 8), ("ablation_photos", 4)):
         runs = runs_of(compose_config(name, ["data_root=/some/where"]))
         assert len(runs) == len({run.name for run in runs}) == count
         assert "/some/where" not in json.dumps([run.recorded for run in runs])
