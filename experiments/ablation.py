@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablation_parts.analysis import difference
-from ablation_parts.page import draw_results, picture_of, tables
+from ablation_parts.page import counted, draw_results, picture_of, tables
 from ablation_parts.plan import Run, finished, runs_of
 from ablation_parts.testing import Detections, parameters, run_tests
 from ablation_parts.training import (
@@ -183,7 +183,7 @@ def _write_page(
     text = tables(results, missing, config.decoding, command)
     if results:
         picture, commits = picture_of(page, name), {str(result["stamp"]["commit"]) for result in results}
-        footer = f"commit {', '.join(sorted(commits))}, {len(results)} runs"
+        footer = f"commit {', '.join(sorted(commits))}, {counted(len(results), 'run')}"
         write_image(picture, draw_results(results, next(iter(results[0]["tests"])), footer))
         shown = f"![Learning curves, and scale maps against person size](images/{picture.name})"
         text += f"\n{shown}\n\n`{command}`\n"

@@ -38,7 +38,7 @@ def tables(results: Sequence[Result], missing: Sequence[str], decoding: str, com
     if not results:
         return f"{state}\n"
     origins = "; ".join(sorted({origin(result["stamp"]) for result in results}))
-    below = f"`{command}`, from {len(results)} runs ({origins})."
+    below = f"`{command}`, from {counted(len(results), 'run')} ({origins})."
     parts = {
         f"AP, decoding `{decoding}`, mean ± standard deviation over seeds": _main(results, decoding),
         "AP by decoding": _decodings(results),
@@ -53,6 +53,11 @@ def tables(results: Sequence[Result], missing: Sequence[str], decoding: str, com
     }
     shown = [f"### {title}\n\n{_table(rows)}\n\n{below}\n" for title, rows in parts.items() if len(rows) > 1]
     return "\n".join([*shown, f"{state}\n"])
+
+
+def counted(number: int, noun: str) -> str:
+    """E.g. ``1 run`` or ``3 runs``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -198,7 +203,7 @@ def draw_results(results: Sequence[Result], test: str, footer: str) -> npt.NDArr
     for variant, runs in _variants(results).items():
         for i, run in enumerate(runs):
             steps, values = np.array(run["curve"], dtype=np.float64).reshape(-1, 2).T
-            label = f"{variant} ({len(runs)} seeds)" if i == 0 else None
+            label = f"{variant} ({counted(len(runs), 'seed')})" if i == 0 else None
             curves.plot(steps, values, color=colours[variant], linewidth=1.2, label=label)
     for (variant, name), values in _with_scale_maps(results).items():
         for i, one in enumerate(values if name == test else ()):

@@ -12,7 +12,7 @@ from swahr.analysis.page import analysis_page, draw_case
 from swahr.analysis.summary import compare_images, summarise, worst_images
 from swahr.cli.command import check_unused, fresh_folder, or_fail, report
 from swahr.cli.problems import raise_problems
-from swahr.cli.score import read_annotations
+from swahr.cli.score import add_inputs, read_annotations
 from swahr.data import CocoSource
 from swahr.draw.palette import Picture
 from swahr.evaluation import Evaluator, check_evaluable, read_results
@@ -29,8 +29,7 @@ def analyse() -> None:
         epilog="example: swahr analyse --annotations person_keypoints_val2017.json --results results.json "
         "--images val2017 --output analysis",
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
-    parser.add_argument("--results", type=Path, required=True, help="COCO-format results, a JSON list")
+    add_inputs(parser)
     parser.add_argument("--against", type=Path, help="other results on the same images, to compare with")
     parser.add_argument("--output", type=Path, required=True, help="a new folder for the JSON and the page")
     parser.add_argument("--images", type=Path, help="folder of the images, to draw the worst of them")
@@ -38,8 +37,6 @@ def analyse() -> None:
     parser.add_argument("--protocol", choices=("coco", "crowdpose"), default="coco")
     parser.add_argument("--resamples", type=int, default=1000, help="of images, for 95 %% intervals")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
-    text = "use the annotations also where they are implausible (see `swahr check`)"
-    parser.add_argument("--insist", action="store_true", help=text)
     or_fail("analyse", lambda: _run(parser.parse_args()))
 
 

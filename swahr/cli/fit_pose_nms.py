@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from swahr.analysis.subset import SubsetAP
 from swahr.cli.command import or_fail, report
-from swahr.cli.score import read_annotations
+from swahr.cli.score import add_inputs, read_annotations
 from swahr.evaluation import Evaluator, check_evaluable, person_category, read_results
 from swahr.files import whole_file
 from swahr.geometry import POINT_FROM_INDEX
@@ -36,8 +36,7 @@ def fit_pose_nms() -> None:
         "mine/postprocess/fitted.yaml; then swahr evaluate 'hydra.searchpath=[file://mine]' "
         "postprocess=fitted",
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
-    parser.add_argument("--results", type=Path, required=True, help="COCO-format results, a JSON list")
+    add_inputs(parser)
     parser.add_argument("--output", type=Path, required=True, help="a new YAML file")
     parser.add_argument("--test-annotations", type=Path, help="of other images, on which to report AP")
     parser.add_argument("--test-results", type=Path, help="results on these images")
@@ -45,8 +44,6 @@ def fit_pose_nms() -> None:
     parser.add_argument("--pixels", action="store_true", help="distances in pixels, as published")
     text = "choose also how many keypoints within the box eliminate a pose, however unsure they are"
     parser.add_argument("--matched", action="store_true", help=text)
-    text = "use the annotations also where they are implausible (see `swahr check`)"
-    parser.add_argument("--insist", action="store_true", help=text)
     or_fail("fit-pose-nms", lambda: report(_run(parser.parse_args())))
 
 

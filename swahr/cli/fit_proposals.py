@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from swahr.analysis.matching import match
 from swahr.cli.command import check_unused, fresh_folder, or_fail, report
-from swahr.cli.score import read_annotations
+from swahr.cli.score import add_inputs, read_annotations
 from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
 from swahr.draw.palette import Picture
 from swahr.evaluation import read_results
@@ -34,8 +34,7 @@ def fit_proposals() -> None:
         epilog="example: swahr fit-proposals --annotations train.json --results results.json "
         "--output proposals",
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
-    parser.add_argument("--results", type=Path, required=True, help="COCO-format results, a JSON list")
+    add_inputs(parser)
     parser.add_argument("--output", type=Path, required=True, help="a new folder")
     parser.add_argument("--atoms", type=int, default=8, help="how many atomic poses")
     parser.add_argument("--components", type=int, default=3, help="Gaussians per atom, at most")
@@ -43,8 +42,6 @@ def fit_proposals() -> None:
     text = "detected keypoints with lower scores do not count for the box, as in conf/second_stage"
     parser.add_argument("--box-threshold", type=float, default=0.1, help=text)
     parser.add_argument("--seed", type=int, default=0)
-    text = "use the annotations also where they are implausible (see `swahr check`)"
-    parser.add_argument("--insist", action="store_true", help=text)
     or_fail("fit-proposals", lambda: report(_run(parser.parse_args())))
 
 

@@ -16,15 +16,20 @@ def score() -> None:
         description="Prints the protocol's metrics of a results file as one JSON object.",
         epilog="example: swahr score --annotations person_keypoints_val2017.json --results results.json",
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
-    parser.add_argument("--results", type=Path, required=True, help="COCO-format results, a JSON list")
+    add_inputs(parser)
     parser.add_argument("--protocol", choices=("coco", "crowdpose"), default="coco")
     backends = ("faster-coco-eval", "pycocotools", "crowdposetools")
     text = "pycocotools and crowdposetools are the official implementations"
     parser.add_argument("--backend", choices=backends, default=backends[0], help=text)
+    or_fail("score", lambda: report(_metrics(parser.parse_args())))
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add the files of a command about results, and whether to accept implausible annotations."""
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
+    parser.add_argument("--results", type=Path, required=True, help="COCO-format results, a JSON list")
     text = "use the annotations also where they are implausible (see `swahr check`)"
     parser.add_argument("--insist", action="store_true", help=text)
-    or_fail("score", lambda: report(_metrics(parser.parse_args())))
 
 
 def read_annotations(path: Path, images: Path | None = None, *, insist: bool) -> CocoSource:

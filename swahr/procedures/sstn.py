@@ -12,7 +12,7 @@ from swahr.execution import finite_check
 from swahr.geometry import Alignment
 from swahr.procedures.person import PersonModule
 from swahr.second_stage import SpatialTransformerNetwork
-from swahr.second_stage.transformer import sample
+from swahr.second_stage.transformer import Theta, sample
 from swahr.structures import ABSENT, Batch
 
 
@@ -58,10 +58,14 @@ class SstnModule(PersonModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The sum of the loss terms' means over the batch, of the network and of the parallel branch."""
+        thetas: list[Theta] = []
+        watch = self.network.localise.register_forward_hook(lambda *call: thetas.append(call[2]))
         loss = super().training_step(batch, index)
+        watch.remove()
         if not self.parallel:
             return loss
-        terms = {f"parallel_{name}": values for name, values in self.parallel_terms(batch).items()}
+        parallel = self.parallel_terms(batch, thetas[0])
+        terms = {f"parallel_{name}": values for name, values in parallel.items()}
         checks = (self._check_finite, finite_check(terms, batch.image_ids))
 
         def check_both() -> None:
@@ -74,10 +78,10 @@ class SstnModule(PersonModule):
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch))
         return loss + torch.stack(list(means.values())).sum()
 
-    def parallel_terms(self, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        """The weighted loss terms of the parallel branch per image; only theta has gradients."""
+    def parallel_terms(self, batch: Batch, theta: Theta) -> dict[str, Float[Tensor, " b"]]:
+        """The weighted loss terms of the parallel branch per image; only ``theta`` has gradients."""
         person = self.network.network
-        images, theta = self.network.transform(batch.images)
+        images = self.network.sampled(batch.images, theta)
         constants = {name: parameter.detach() for name, parameter in person.named_parameters()}
         constants |= {name: buffer.clone() for name, buffer in person.named_buffers()}  # running statistics
         output = functional_call(person, constants, (images,))

@@ -72,7 +72,7 @@ class PoseNms:
         """The constructor's arguments."""
         return dict(vars(self))
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]], poses: list[Poses]) -> list[Poses]:  # noqa: ARG002
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]], poses: list[Poses]) -> list[Poses]:  # noqa: ARG002 - of a step
         """Return the remaining poses of each image, in the order in which they came."""
         return [found.select(self.keep(self.compare([found]))) for found in poses]
 

@@ -158,11 +158,15 @@ class SpatialTransformerNetwork(nn.Module):
         return self.restore(self.network(transformed), theta)
 
     def transform(self, images: RgbImages) -> tuple[NormalisedImages, Theta]:
-        """Return the normalised images, sampled by theta, and theta. Pixels outside are black."""
-        if images.dtype == torch.uint8:
-            images = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        theta, black = self.localise(images), -self.mean / self.std
-        return sample(images - black, theta) + black, theta
+        """Return the normalised images, sampled by theta, and theta."""
+        normalised = self._normalised(images)
+        theta: Theta = self.localise(normalised)
+        return self.sampled(normalised, theta), theta
+
+    def sampled(self, images: RgbImages, theta: Theta) -> NormalisedImages:
+        """Return the normalised images, sampled by theta; pixels outside are black."""
+        black = -self.mean / self.std
+        return sample(self._normalised(images) - black, theta) + black
 
     def restore(self, output: NetworkOutput, theta: Theta) -> NetworkOutput:
         """Return maps of the sampled images in the frame of the images: all are sampled by gamma."""
@@ -175,6 +179,11 @@ class SpatialTransformerNetwork(nn.Module):
                 )
                 for maps in output
             )
+
+    def _normalised(self, images: RgbImages) -> NormalisedImages:
+        if images.dtype != torch.uint8:
+            return images
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def keypoint_rows(self) -> dict[str, list[int]]:
         """See `swahr.runs.initial_weights.KeypointNetwork`."""

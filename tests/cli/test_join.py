@@ -14,7 +14,7 @@ from swahr.images import read_image
 @pytest.fixture(scope="module")
 def joined(swahr, checkpoint, person, tmp_path_factory):
     path = tmp_path_factory.mktemp("joined") / "both.safetensors"
-    swahr("join", f"first={checkpoint}", f"second={person['best']}", f"output={path}").result  # noqa: B018
+    swahr("join", f"first={checkpoint}", f"second={person['best']}", f"output={path}").result  # noqa: B018 - it succeeds
     return path
 
 
@@ -45,7 +45,7 @@ def test_one_checkpoint_carries_both_stages(swahr, checkpoint, person, joined, p
 def test_training_and_export_take_the_first_stage_of_a_joined_checkpoint(swahr, checkpoint, joined, tmp_path):
     command = ("train", "experiment=smoke", "grouping.peaks.threshold=-1", f"weights={joined}")
     assert swahr(*command, f"output={tmp_path}/t").code == 0
-    pytest.importorskip("onnx")
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
     outcome = swahr("export", f"checkpoint={joined}", f"output={tmp_path}/x.onnx")
     assert outcome.code == 0, outcome.stderr
     exported = load_checkpoint(tmp_path / "x.onnx")
@@ -100,8 +100,8 @@ def test_a_checkpoint_does_not_name_the_file_of_its_second_stage(checkpoint, per
 def test_an_exported_person_network_is_a_second_stage_and_no_first(
     swahr, checkpoint, person, photos, tmp_path
 ):
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
     path = tmp_path / "person.onnx"
     outcome = swahr("export", f"checkpoint={person['best']}", f"output={path}")
     assert outcome.code == 0, outcome.stderr

@@ -73,6 +73,10 @@ def lights(offsets: Tensor) -> Batch:
     )  # fmt: skip
 
 
+def branch(trained: SstnModule, batch: Batch) -> dict[str, Tensor]:
+    return trained.parallel_terms(batch, trained.network.transform(batch.images)[1])
+
+
 def off_centre(network: SpatialTransformerNetwork, batch: Batch) -> Tensor:
     """How far the person's centre is from that of the transformed crop, in pixels."""
     transformed, _ = network.transform(batch.images)
@@ -90,7 +94,7 @@ def test_crops_shifted_by_known_offsets_are_centred_after_some_steps() -> None:
     optimiser = torch.optim.Adam(trained.network.localise.parameters(), lr=1e-2)
     for _ in range(60):
         batch = lights(24 * torch.rand(8, 2, generator=generator) - 12)
-        loss = sum(values.mean() for values in trained.parallel_terms(batch).values())
+        loss = sum(values.mean() for values in branch(trained, batch).values())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -107,7 +111,7 @@ def test_only_the_localisation_network_learns_from_the_branch_and_weights_and_st
     trained = module(person_network()).train()
     nn.init.normal_(trained.network.network.heads[0]["heatmaps"].conv.weight)
     before = {name: value.clone() for name, value in trained.network.network.state_dict().items()}
-    terms = trained.parallel_terms(lights(torch.tensor([(9.0, -4.0), (-6.0, 3.0)])))
+    terms = branch(trained, lights(torch.tensor([(9.0, -4.0), (-6.0, 3.0)])))
     torch.stack(list(terms.values())).sum().backward()
     assert all(parameter.grad is None for parameter in trained.network.network.parameters())
     assert trained.network.localise.linear.weight.grad.abs().max() > 0
@@ -121,7 +125,7 @@ def test_the_branch_is_the_person_network_with_the_label_in_the_centre() -> None
     """While theta is the identity: the branch's loss is the plain loss of the same pose, centred."""
     trained = module(LightNetwork(), parallel_weight=3.0)
     batch = lights(torch.tensor([(9.0, -4.0), (0.0, 0.0)]))
-    found = trained.parallel_terms(batch)["heatmap_4"]
+    found = branch(trained, batch)["heatmap_4"]
     middle = lights(torch.zeros(2, 2))
     targets = trained.encode_targets(replace(batch, keypoints=middle.keypoints))
     expected = (
@@ -129,6 +133,20 @@ def test_the_branch_is_the_person_network_with_the_label_in_the_centre() -> None
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert found[0] > 1.5 * found[1]
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_step_runs_the_localisation_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = module(person_network()).train()
+    logged: dict[str, Tensor] = {}
+    monkeypatch.setattr(trained, "log", lambda *_, **__: None)
+    monkeypatch.setattr(trained, "log_dict", lambda values, **_: logged.update(values))
+    batch = lights(torch.tensor([(9.0, -4.0), (-6.0, 3.0)]))
+    loss = trained.training_step(batch, 0)
+    counts = [value for name, value in trained.network.localise.named_buffers() if "num_batches" in name]
+    assert counts
+    assert all(count == 1 for count in counts)
+    torch.testing.assert_close(loss.detach(), torch.stack(list(logged.values())).sum())
 
 
 def test_poses_are_centred_by_the_box_of_labelled_keypoints() -> None:

@@ -143,7 +143,7 @@ def network(skeleton: Skeleton) -> HigherHRNet:
 
 @pytest.mark.usefixtures("untyped")
 def test_it_is_exported_to_onnx(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
     built, aggregate = randomised(network(COCO)), Aggregator(COCO.flip_permutation, flip=True)
     path = tmp_path / "network.onnx"
     export_network(path, network=built, aggregate=aggregate, extract_peaks=PeakExtractor(), description="{}")

@@ -25,7 +25,7 @@ def network(num_keypoints: int = 4, *, seed: int = 0) -> SpatialTransformerNetwo
     torch.manual_seed(seed)
     heads = {"heatmaps": partial(HeatmapHead, num_keypoints=num_keypoints)}
     person = HigherHRNet(ResNetFeature([8, 8]), heads)
-    nn.init.normal_(person.heads[0]["heatmaps"].conv.weight)  # type: ignore[index,union-attr]
+    nn.init.normal_(person.heads[0]["heatmaps"].conv.weight)  # type: ignore[index,union-attr] # modules of ours
     return SpatialTransformerNetwork(person, LocalisationNetwork(ResNetFeature([8, 8, 8])))
 
 
