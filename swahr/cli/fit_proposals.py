@@ -135,6 +135,9 @@ def _draw_offsets(axes: Axes, mixture: Mixture) -> None:
         axes.contourf(line, line, density, levels=levels, cmap=colours, alpha=0.8)
     axes.plot([0, 1, 1, 0, 0], [0, 0, 1, 1, 0], color=FAINT_INK, linewidth=1)
     axes.set(xlim=_RANGE, ylim=_RANGE[::-1], aspect="equal")
+    axes.set_title(
+        "detected corners: upper left (orange),\nlower right (blue); grey: the true box", fontsize=6.5
+    )
 
 
 def _density(points: np.ndarray, mixture: Mixture, corner: slice) -> np.ndarray:
