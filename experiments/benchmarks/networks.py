@@ -41,9 +41,9 @@ def untrained_network(
     torch.manual_seed(config.seed)
     # Initial weights by fan-in: with the published deviation, the maps of an untrained network are about
     # 1e-14, and its gradients are denormal numbers, which slow a CPU down.
-    by_fan_in = OmegaConf.merge(model, {"backbone": {"initial_std": None}})
-    assert isinstance(by_fan_in, DictConfig)
-    network = build_network(model_node(by_fan_in, needs or instantiate(config.loss).needs), COCO)
+    if "initial_std" in model.backbone:
+        model = OmegaConf.merge(model, {"backbone": {"initial_std": None}})  # type: ignore[assignment]
+    network = build_network(model_node(model, needs or instantiate(config.loss).needs), COCO)
     assert isinstance(network, HigherHRNet)
     return network.to(device).eval()
 
