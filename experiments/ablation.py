@@ -1,6 +1,6 @@
 """Trains one network per loss and seed, and tests all of them on the same images.
 
-``conf/ablation.yaml`` (rendered crowds) and ``conf/ablation_photos.yaml`` (photographs) list the runs. Each
+``conf/ablation.yaml`` (rendered crowds) and other plans beside it list the runs. Each
 finished run leaves a small file in ``results``, to be committed, and is not run again on any machine. One
 that was cut off is resumed from its checkpoint. ``page`` makes tables and a figure from these files.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ablation_parts.analysis import difference
-from ablation_parts.page import counted, draw_results, picture_of, tables
-from ablation_parts.plan import Run, finished, runs_of
+from ablation_parts.page import Words, counted, draw_results, picture_of, tables
+from ablation_parts.people import FIRST, run_people_tests
+from ablation_parts.plan import Run, finished, resolved, runs_of
 from ablation_parts.testing import Detections, parameters, run_tests
 from ablation_parts.training import (
     check_folder,
@@ -29,7 +30,7 @@ from ablation_parts.training import (
     train,
     trained,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from stamped import with_table
 
 from swahr.cli.command import report, run_command
@@ -58,8 +59,8 @@ def ablation(config: DictConfig) -> None:
     if config.dry:
         report(states | {"hours": _hours(runs)})
         return
-    if config.data_root is None and len(states["done"]) < len(runs):
-        raise ValueError("data_root: expected the folder of the data, got none; add data_root=PATH")
+    if len(states["done"]) < len(runs):
+        _check_files(config)
     for number in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with Ctrl-C ignored
         signal.signal(number, signal.default_int_handler)
     failures = []
@@ -75,6 +76,16 @@ def ablation(config: DictConfig) -> None:
     summary = f"{len(failures)} of {len(runs)} runs failed"
     raise_problems(failures, summary=summary, folder=Path(config.results))
     report(_states(runs))
+
+
+def _check_files(config: DictConfig) -> None:
+    if config.data_root is None:
+        raise ValueError("data_root: expected the folder of the data, got none; add data_root=PATH")
+    if config.first is not None and not Path(config.first).is_file():
+        raise ValueError(
+            f"first={config.first}: expected a bottom-up network behind which the others are tested, but "
+            "there is no file; train it (python experiments/ablation.py only=[swahr_0]), or name another one"
+        )
 
 
 def _states(runs: Sequence[Run]) -> dict[str, list[str]]:
@@ -109,10 +120,12 @@ def _finish(run: Run, config: DictConfig, runs: Sequence[Run]) -> None:
     if not checkpoint.is_file():
         raise ValueError(f"{checkpoint}: expected weights, but no validation had an AP; train longer")
     _log.info("%s: testing", run.name)
-    choices: Any = OmegaConf.to_container(config.copy())
-    tested = run_tests(checkpoint, run.tests, choices, run.folder)
+    choices = resolved(config, {})
+    test = run_tests if config.first is None else run_people_tests
+    tested = test(checkpoint, run.tests, choices, run.folder)
     files = [value for test in run.tests.values() for value in test.values() if Path(str(value)).is_file()]
     files += [checkpoint, *(test.file for test in tested.values())]
+    files += [] if config.first is None else [config.first]
     write_json(
         run.result,
         {
@@ -127,7 +140,8 @@ def _finish(run: Run, config: DictConfig, runs: Sequence[Run]) -> None:
             "tests": {name: test.report for name, test in tested.items()},
             "differences": _differences(run, tested, config, runs),
             **run.recorded,
-            "stamp": provenance(seed=run.seed, files=files) | {"trained_by": training["stamp"]["commit"]},
+            "stamp": provenance(seed=run.seed, files=files)
+            | {"trained_by": training["stamp"]["commit"], "trained_on": training["stamp"]["device"]},
         },
     )
 
@@ -141,9 +155,18 @@ def _images_per_step(config: Mapping[str, Any]) -> int:
 def _differences(
     run: Run, tested: Mapping[str, Detections], config: DictConfig, runs: Sequence[Run]
 ) -> list[dict[str, Any]]:
-    """Differences from the plain variant, where the detections of the other run of this seed are here."""
+    """Differences from the first stage, and from the plain variant where this seed's detections are here."""
     is_plain = run.variant == config.against
-    found = []
+    found = [
+        {
+            "run": run.name,
+            "against": FIRST,
+            "test": name,
+            "metrics": difference(test.truth, test.results, test.first, test.skeleton, config.resamples),
+        }
+        for name, test in tested.items()
+        if test.first is not None
+    ]
     for other in runs:
         if other.seed != run.seed or other is run or not (is_plain or other.variant == config.against):
             continue
@@ -180,12 +203,14 @@ def _write_page(
     option = "" if name == "ablation" else f"--config-name={name} "
     command = f"python experiments/ablation.py {option}page={page.as_posix()}"
     missing = [*states["resumable"], *states["missing"]]
-    text = tables(results, missing, config.decoding, command)
+    words = Words(config.rows, config.columns, config.decoding, config.against)
+    text = tables(results, missing, words, command)
     if results:
         picture, commits = picture_of(page, name), {str(result["stamp"]["commit"]) for result in results}
         footer = f"commit {', '.join(sorted(commits))}, {counted(len(results), 'run')}"
         write_image(picture, draw_results(results, next(iter(results[0]["tests"])), footer))
-        shown = f"![Learning curves, and scale maps against person size](images/{picture.name})"
+        shown = f"![Learning curves{', and scale maps against person size' if config.first is None else ''}]"
+        shown += f"(images/{picture.name})"
         text += f"\n{shown}\n\n`{command}`\n"
     page.write_text(with_table(page.read_text("utf-8"), name, text, page), encoding="utf-8")
     report({"page": str(page), "runs": len(results), "missing": missing})

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,42 +17,62 @@ from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
 
 Result = Mapping[str, Any]
 
+
+class Words(NamedTuple):
+    """What a plan's tables speak of.
+
+    Attributes:
+        row: what the variants are, e.g. ``loss``.
+        column: what the ``decodings`` are, e.g. ``decoding``.
+        chosen: the one of all tables but the one of decodings.
+        against: the variant from which others differ.
+    """
+
+    row: str
+    column: str
+    chosen: str
+    against: str
+
+
 _COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 _BY_SIZE = (("coco", "APM"), ("coco", "APL"))
 _BY_CROWDING = tuple(("crowdpose", f"AP_{name}") for name in ("easy", "medium", "hard"))
 _BINS = [f"{i / 10:.1f}" for i in range(10)]
 
 
-def tables(results: Sequence[Result], missing: Sequence[str], decoding: str, command: str) -> str:
+def tables(results: Sequence[Result], missing: Sequence[str], words: Words, command: str) -> str:
     """All tables, each with the command that makes it.
 
     Args:
         results: the files' contents, in the order of the plan.
         missing: names of runs without a file.
-        decoding: that of all tables but the one of decodings.
+        words: what the tables speak of.
         command: makes these tables.
     """
     state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
     if single := _not_compared(results):
-        state += f" Not compared with the plain loss of the same seed: {single}."
+        state += f" Not compared with `{words.against}` of the same seed: {single}."
     if not results:
         return f"{state}\n"
-    origins = "; ".join(sorted({origin(result["stamp"]) for result in results}))
+    origins = "; ".join(sorted({_origin(result["stamp"]) for result in results}))
     below = f"`{command}`, from {counted(len(results), 'run')} ({origins})."
     parts = {
-        f"AP, decoding `{decoding}`, mean ± standard deviation over seeds": _main(results, decoding),
-        "AP by decoding": _decodings(results),
-        "AP by person size and crowding": _parts(results, decoding),
-        "AP minus that of the plain loss, with 95 % intervals (paired bootstrap over images)": _differences(
-            results
-        ),
+        f"AP, {words.column} `{words.chosen}`, mean ± standard deviation over seeds": _main(results, words),
+        f"AP by {words.column}": _decodings(results, words),
+        "AP by person size and crowding": _parts(results, words),
+        "Differences in AP, with 95 % intervals (paired bootstrap over images)": _differences(results),
         "Rank correlation of the scale map's width s with person size": _correlations(results),
-        "Similarity to the true keypoint (its part of OKS) by score from … on": _calibration(results),
+        "Similarity to the true keypoint (its part of OKS) by score from … on": _calibration(results, words),
         "Shares of the loss in five consecutive parts of the training; `foreground_…`: of a heatmap term, "
-        "where the target is positive": _shares(results),
+        "where the target is positive": _shares(results, words),
     }
     shown = [f"### {title}\n\n{_table(rows)}\n\n{below}\n" for title, rows in parts.items() if len(rows) > 1]
     return "\n".join([*shown, f"{state}\n"])
+
+
+def _origin(stamp: Mapping[str, Any]) -> str:
+    trained = f"trained on {stamp['trained_on']}, tested on " if "trained_on" in stamp else ""
+    return trained + origin(stamp)
 
 
 def counted(number: int, noun: str) -> str:
@@ -85,19 +105,19 @@ def _metric(runs: Sequence[Result], test: str, decoding: str, protocol: str, nam
     return _spread(found)
 
 
-def _main(results: Sequence[Result], decoding: str) -> list[list[str]]:
+def _main(results: Sequence[Result], words: Words) -> list[list[str]]:
     names = ("AP", "AP50", "AR")
     tests = list(results[0]["tests"])
-    header = ["loss", "seeds", "parameters", *(f"{test} {name}" for test in tests for name in names)]
+    header = [words.row, "seeds", "parameters", *(f"{test} {name}" for test in tests for name in names)]
     rows = [
         [f"`{variant}`", str(len(runs)), f"{runs[0]['parameters'] / 1e6:.2f} M"]
-        + [_metric(runs, test, decoding, "coco", name) for test in tests for name in names]
+        + [_metric(runs, test, words.chosen, "coco", name) for test in tests for name in names]
         for variant, runs in _variants(results).items()
     ]
     return [header, *rows]
 
 
-def _decodings(results: Sequence[Result]) -> list[list[str]]:
+def _decodings(results: Sequence[Result], words: Words) -> list[list[str]]:
     columns = [
         (test, decoding)
         for test in results[0]["tests"]
@@ -107,18 +127,18 @@ def _decodings(results: Sequence[Result]) -> list[list[str]]:
         [f"`{variant}`", *(_metric(runs, *column, "coco", "AP") for column in columns)]
         for variant, runs in _variants(results).items()
     ]
-    return [["loss", *(f"{test} `{decoding}`" for test, decoding in columns)], *rows]
+    return [[words.row, *(f"{test} `{decoding}`" for test, decoding in columns)], *rows]
 
 
-def _parts(results: Sequence[Result], decoding: str) -> list[list[str]]:
-    protocols = {name for test in results[0]["tests"].values() for name in test["metrics"][decoding]}
+def _parts(results: Sequence[Result], words: Words) -> list[list[str]]:
+    protocols = {name for test in results[0]["tests"].values() for name in test["metrics"][words.chosen]}
     columns = [column for column in (*_BY_SIZE, *_BY_CROWDING) if column[0] in protocols]
     rows = [
-        [f"`{variant}`", test, *(_metric(runs, test, decoding, *column) for column in columns)]
+        [f"`{variant}`", test, *(_metric(runs, test, words.chosen, *column) for column in columns)]
         for variant, runs in _variants(results).items()
         for test in runs[0]["tests"]
     ]
-    return [["loss", "test", *(name for _, name in columns)], *rows]
+    return [[words.row, "test", *(name for _, name in columns)], *rows]
 
 
 def _not_compared(results: Sequence[Result]) -> str:
@@ -167,8 +187,8 @@ def _correlations(results: Sequence[Result]) -> list[list[str]]:
     return [["keypoint", *(f"`{variant}`, {test}" for variant, test in measured)], *rows]
 
 
-def _calibration(results: Sequence[Result]) -> list[list[str]]:
-    rows = [["loss", "test", *_BINS]]
+def _calibration(results: Sequence[Result], words: Words) -> list[list[str]]:
+    rows = [[words.row, "test", *_BINS]]
     for variant, runs in _variants(results).items():
         for test in runs[0]["tests"]:
             bins = [row for run in runs for row in run["tests"][test]["calibration"]]
@@ -184,8 +204,8 @@ def _weighted(bins: Sequence[Mapping[str, float]]) -> str:
     return f"{mean / total:.2f} ({total:.0f})" if total else "n/a"
 
 
-def _shares(results: Sequence[Result]) -> list[list[str]]:
-    rows = [["loss", "term", "1", "2", "3", "4", "5"]]
+def _shares(results: Sequence[Result], words: Words) -> list[list[str]]:
+    rows = [[words.row, "term", "1", "2", "3", "4", "5"]]
     for variant, runs in _variants(results).items():
         parts = [run["loss_shares"] for run in runs if len(run["loss_shares"]) == 5]
         for term in parts[0][0] if parts else ():
@@ -196,29 +216,38 @@ def _shares(results: Sequence[Result]) -> list[list[str]]:
 
 
 def draw_results(results: Sequence[Result], test: str, footer: str) -> npt.NDArray[np.uint8]:
-    """A figure with learning curves, and with the scale map's width against person size on a test set."""
+    """Learning curves and, if there are scale maps, their width against person size on a test set."""
     colours = dict(zip(_variants(results), _COLOURS, strict=False))
-    figure = new_figure(1300, 520)
-    curves, sizes = (figure.add_axes((left, 0.13, 0.41, 0.76)) for left in (0.06, 0.56))
+    measured = {
+        variant: values for (variant, name), values in _with_scale_maps(results).items() if name == test
+    }
+    figure = new_figure(1300 if measured else 680, 520)
+    left, width = (0.06, 0.41) if measured else (0.11, 0.83)
+    curves = figure.add_axes((left, 0.13, width, 0.76))
     for variant, runs in _variants(results).items():
         for i, run in enumerate(runs):
             steps, values = np.array(run["curve"], dtype=np.float64).reshape(-1, 2).T
             label = f"{variant} ({counted(len(runs), 'seed')})" if i == 0 else None
             curves.plot(steps, values, color=colours[variant], linewidth=1.2, label=label)
-    for (variant, name), values in _with_scale_maps(results).items():
-        for i, one in enumerate(values if name == test else ()):
+    _finish(curves, "Learning curves: AP on validation images", "optimiser steps", "AP")
+    if measured:
+        _draw_sizes(figure.add_axes((0.56, 0.13, width, 0.76)), measured, colours, test)
+    add_footer(figure, footer)
+    return render(figure)
+
+
+def _draw_sizes(
+    axes: Axes, measured: Mapping[str, Sequence[Result]], colours: Mapping[str, str], test: str
+) -> None:
+    for variant, values in measured.items():
+        for i, one in enumerate(values):
             size, s, low, high = (
                 [row[key] for row in one["by_size"]] for key in ("size", "s", "low", "high")
             )
-            sizes.plot(
-                size, s, color=colours[variant], marker="o", markersize=3, label=None if i else variant
-            )
-            sizes.fill_between(size, low, high, color=colours[variant], alpha=0.12, linewidth=0)
-    _finish(curves, "Learning curves: AP on validation images", "optimiser steps", "AP")
+            axes.plot(size, s, color=colours[variant], marker="o", markersize=3, label=None if i else variant)
+            axes.fill_between(size, low, high, color=colours[variant], alpha=0.12, linewidth=0)
     across = "square root of the person's area, pixels of the map"
-    _finish(sizes, f"Scale maps on {test}: does s follow size?", across, "s: median and quartiles")
-    add_footer(figure, footer)
-    return render(figure)
+    _finish(axes, f"Scale maps on {test}: does s follow size?", across, "s: median and quartiles")
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:

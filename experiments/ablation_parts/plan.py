@@ -18,6 +18,8 @@ from swahr.migration import renamed
 _OF_ONE_MACHINE = ("output", "ckpt")
 _DATA = "."
 """In place of ``data_root`` where a configuration is recorded."""
+_FIRST = "first.safetensors"
+"""Likewise of ``first``, whose hash is in the stamp."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ def runs_of(config: DictConfig) -> list[Run]:
         ValueError: ``only``, ``against``, ``decoding`` or an override names what does not exist, or
             a file has a folder of this machine.
     """
-    here, anywhere = _resolved(config, config.data_root), _resolved(config, _DATA)
+    first = None if config.first is None else _FIRST
+    here = resolved(config, {})
+    anywhere = resolved(config, {"data_root": _DATA, "first": first})
     names = [variant["name"] for variant in here["variants"]]
     for key, known in (("against", names), ("decoding", list(here["decodings"]))):
         if here[key] not in known:
@@ -87,9 +91,11 @@ def finished(run: Run) -> dict[str, Any] | None:
     return result
 
 
-def _resolved(config: DictConfig, data_root: str | None) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(OmegaConf.merge(config, {"data_root": data_root}), resolve=True)
-    values["tests"] = {name: test for name, test in values["tests"].items() if test is not None}
+def resolved(config: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan's values, with some changed, without tests and decodings that are null."""
+    values: Any = OmegaConf.to_container(OmegaConf.merge(config, changes), resolve=True)
+    for group in ("tests", "decodings"):
+        values[group] = {name: one for name, one in values[group].items() if one is not None}
     return values
 
 

@@ -33,6 +33,7 @@ class Detections:
         skeleton: the keypoints.
         file: where the results are.
         report: metrics by decoding and protocol, scale map against size, and calibration.
+        first: the results of the first stage alone, if a second one is tested.
     """
 
     truth: Mapping[str, Any]
@@ -40,6 +41,7 @@ class Detections:
     skeleton: Skeleton
     file: Path
     report: dict[str, Any]
+    first: list[dict[str, Any]] | None = None
 
 
 def run_tests(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from ablation_parts.analysis import ScaleReadings, calibration
-from ablation_parts.page import tables
+from ablation_parts.page import Words, tables
 
 from swahr.geometry import Affine
 from swahr.skeleton import COCO
@@ -28,7 +28,12 @@ def test_seeds_are_shown_with_their_spread_and_undefined_values_left_out():
             "differences": [], "loss_shares": shares, "stamp": stamp,
         }  # fmt: skip
 
-    shown = tables([run(0, 0.3, -1.0, -0.1), run(1, 0.5, 0.2, None)], [], "dark", "make")
+    shown = tables(
+        [run(0, 0.3, -1.0, -0.1), run(1, 0.5, 0.2, None)],
+        [],
+        Words("loss", "decoding", "dark", "mse"),
+        "make",
+    )
     assert "| `sahr` | 2 | 1.50 M | 40.0 ± 14.1 | 50.0 ± 0.0 | 50.0 ± 0.0 |" in shown
     assert "| `sahr` | t | 20.0 | n/a |" in shown
     assert "| all | -0.10 |" in shown
