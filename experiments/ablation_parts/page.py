@@ -71,8 +71,8 @@ def tables(results: Sequence[Result], missing: Sequence[str], words: Words, comm
 
 
 def _origin(stamp: Mapping[str, Any]) -> str:
-    trained = f"trained on {stamp['trained_on']}, tested on " if "trained_on" in stamp else ""
-    return trained + origin(stamp)
+    trained = stamp.get("trained_on", stamp["device"])
+    return f"{'' if trained == stamp['device'] else f'trained on {trained}, tested on '}{origin(stamp)}"
 
 
 def counted(number: int, noun: str) -> str:
