@@ -198,14 +198,16 @@ def _results(run: Run, name: str) -> list[dict[str, Any]] | None:
 def _write_page(
     page: Path, config: DictConfig, found: Sequence[dict[str, Any] | None], states: Mapping[str, list[str]]
 ) -> None:
-    """Replace the plan's tables in a page, and draw its figure."""
+    """Replace the plan's tables in a page, and, if they are all shown, draw its figure."""
     results, name = [result for result in found if result is not None], Path(config.results).name
     option = "" if name == "ablation" else f"--config-name={name} "
     command = f"python experiments/ablation.py {option}page={page.as_posix()}"
+    if config.tables is not None:
+        command += f" tables=[{','.join(config.tables)}]"
     missing = [*states["resumable"], *states["missing"]]
     words = Words(config.rows, config.columns, config.decoding, config.against)
-    text = tables(results, missing, words, command)
-    if results:
+    text = tables(results, missing, words, command, config.tables)
+    if results and config.tables is None:
         picture, commits = picture_of(page, name), {str(result["stamp"]["commit"]) for result in results}
         footer = f"commit {', '.join(sorted(commits))}, {counted(len(results), 'run')}"
         write_image(picture, draw_results(results, next(iter(results[0]["tests"])), footer))

@@ -40,14 +40,24 @@ _BY_CROWDING = tuple(("crowdpose", f"AP_{name}") for name in ("easy", "medium", 
 _BINS = [f"{i / 10:.1f}" for i in range(10)]
 
 
-def tables(results: Sequence[Result], missing: Sequence[str], words: Words, command: str) -> str:
-    """All tables, each with the command that makes it.
+def tables(
+    results: Sequence[Result],
+    missing: Sequence[str],
+    words: Words,
+    command: str,
+    chosen: Sequence[str] | None = None,
+) -> str:
+    """Tables, each with the command that makes it.
 
     Args:
         results: the files' contents, in the order of the plan.
         missing: names of runs without a file.
         words: what the tables speak of.
         command: makes these tables.
+        chosen: names of the tables; None: all.
+
+    Raises:
+        ValueError: there is no table of a name.
     """
     state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
     if single := _not_compared(results):
@@ -57,16 +67,37 @@ def tables(results: Sequence[Result], missing: Sequence[str], words: Words, comm
     origins = "; ".join(sorted({_origin(result["stamp"]) for result in results}))
     below = f"`{command}`, from {counted(len(results), 'run')} ({origins})."
     parts = {
-        f"AP, {words.column} `{words.chosen}`, mean ± standard deviation over seeds": _main(results, words),
-        f"AP by {words.column}": _decodings(results, words),
-        "AP by person size and crowding": _parts(results, words),
-        "Differences in AP, with 95 % intervals (paired bootstrap over images)": _differences(results),
-        "Rank correlation of the scale map's width s with person size": _correlations(results),
-        "Similarity to the true keypoint (its part of OKS) by score from … on": _calibration(results, words),
-        "Shares of the loss in five consecutive parts of the training; `foreground_…`: of a heatmap term, "
-        "where the target is positive": _shares(results, words),
+        "main": (
+            f"AP, {words.column} `{words.chosen}`, mean ± standard deviation over seeds",
+            _main(results, words),
+        ),
+        "ways": (f"AP by {words.column}", _decodings(results, words)),
+        "sizes": ("AP by person size and crowding", _parts(results, words)),
+        "differences": (
+            "Differences in AP, with 95 % intervals (paired bootstrap over images)",
+            _differences(results),
+        ),
+        "scale_maps": (
+            "Rank correlation of the scale map's width s with person size",
+            _correlations(results),
+        ),
+        "calibration": (
+            "Similarity to the true keypoint (its part of OKS) by score from … on",
+            _calibration(results, words),
+        ),
+        "shares": (
+            "Shares of the loss in five consecutive parts of the training; `foreground_…`: of a heatmap "
+            "term, where the target is positive",
+            _shares(results, words),
+        ),
     }
-    shown = [f"### {title}\n\n{_table(rows)}\n\n{below}\n" for title, rows in parts.items() if len(rows) > 1]
+    if unknown := [name for name in chosen or () if name not in parts]:
+        raise ValueError(f"tables: expected some of {', '.join(parts)}, got {', '.join(unknown)}")
+    shown = [
+        f"### {title}\n\n{_table(rows)}\n\n{below}\n"
+        for title, rows in (parts[name] for name in chosen or parts)
+        if len(rows) > 1
+    ]
     return "\n".join([*shown, f"{state}\n"])
 
 
