@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ablation_parts.analysis import difference
-from ablation_parts.page import Words, counted, draw_results, picture_of, tables
+from ablation_parts.figure import draw_results
+from ablation_parts.page import Words, counted, picture_of, tables
 from ablation_parts.people import FIRST, run_people_tests
 from ablation_parts.plan import Run, finished, resolved, runs_of
 from ablation_parts.testing import Detections, parameters, run_tests

@@ -1,4 +1,4 @@
-"""The ablation's tables and figure, from the files of finished runs only."""
+"""The ablation's tables, from the files of finished runs only."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-from matplotlib.axes import Axes
 from stamped import origin
-
-from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
 
 Result = Mapping[str, Any]
 
@@ -34,7 +29,6 @@ class Words(NamedTuple):
     against: str
 
 
-_COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
 _BY_SIZE = (("coco", "APM"), ("coco", "APL"))
 _BY_CROWDING = tuple(("crowdpose", f"AP_{name}") for name in ("easy", "medium", "hard"))
 _BINS = [f"{i / 10:.1f}" for i in range(10)]
@@ -116,7 +110,8 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
 
 
-def _variants(results: Iterable[Result]) -> dict[str, list[Result]]:
+def by_variant(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """The runs of each variant."""
     found: dict[str, list[Result]] = {}
     for result in results:
         found.setdefault(result["variant"], []).append(result)
@@ -143,7 +138,7 @@ def _main(results: Sequence[Result], words: Words) -> list[list[str]]:
     rows = [
         [f"`{variant}`", str(len(runs)), f"{runs[0]['parameters'] / 1e6:.2f} M"]
         + [_metric(runs, test, words.chosen, "coco", name) for test in tests for name in names]
-        for variant, runs in _variants(results).items()
+        for variant, runs in by_variant(results).items()
     ]
     return [header, *rows]
 
@@ -156,7 +151,7 @@ def _decodings(results: Sequence[Result], words: Words) -> list[list[str]]:
     ]
     rows = [
         [f"`{variant}`", *(_metric(runs, *column, "coco", "AP") for column in columns)]
-        for variant, runs in _variants(results).items()
+        for variant, runs in by_variant(results).items()
     ]
     return [[words.row, *(f"{test} `{decoding}`" for test, decoding in columns)], *rows]
 
@@ -166,7 +161,7 @@ def _parts(results: Sequence[Result], words: Words) -> list[list[str]]:
     columns = [column for column in (*_BY_SIZE, *_BY_CROWDING) if column[0] in protocols]
     rows = [
         [f"`{variant}`", test, *(_metric(runs, test, words.chosen, *column) for column in columns)]
-        for variant, runs in _variants(results).items()
+        for variant, runs in by_variant(results).items()
         for test in runs[0]["tests"]
     ]
     return [[words.row, "test", *(name for _, name in columns)], *rows]
@@ -194,18 +189,18 @@ def _differences(results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
-def _with_scale_maps(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+def with_scale_maps(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
     """What was measured of the scale maps, by variant and test set."""
     found = {
         (variant, test): [run["tests"][test]["scale_map"] for run in runs]
-        for variant, runs in _variants(results).items()
+        for variant, runs in by_variant(results).items()
         for test in runs[0]["tests"]
     }
     return {key: values for key, values in found.items() if all(values)}
 
 
 def _correlations(results: Sequence[Result]) -> list[list[str]]:
-    measured = _with_scale_maps(results)
+    measured = with_scale_maps(results)
     keypoints = list(next(iter(measured.values()))[0]["rank_correlation"]) if measured else []
     rows = [
         [name]
@@ -220,7 +215,7 @@ def _correlations(results: Sequence[Result]) -> list[list[str]]:
 
 def _calibration(results: Sequence[Result], words: Words) -> list[list[str]]:
     rows = [[words.row, "test", *_BINS]]
-    for variant, runs in _variants(results).items():
+    for variant, runs in by_variant(results).items():
         for test in runs[0]["tests"]:
             bins = [row for run in runs for row in run["tests"][test]["calibration"]]
             cells = [_weighted([row for row in bins if f"{row['from']:.1f}" == start]) for start in _BINS]
@@ -237,59 +232,13 @@ def _weighted(bins: Sequence[Mapping[str, float]]) -> str:
 
 def _shares(results: Sequence[Result], words: Words) -> list[list[str]]:
     rows = [[words.row, "term", "1", "2", "3", "4", "5"]]
-    for variant, runs in _variants(results).items():
+    for variant, runs in by_variant(results).items():
         parts = [run["loss_shares"] for run in runs if len(run["loss_shares"]) == 5]
         for term in parts[0][0] if parts else ():
             if term != "step":
                 shares = [_spread([own[i][term] for own in parts]) for i in range(5)]
                 rows.append([f"`{variant}`", f"`{term}`", *(f"{share} %" for share in shares)])
     return rows
-
-
-def draw_results(results: Sequence[Result], test: str, footer: str) -> npt.NDArray[np.uint8]:
-    """Learning curves and, if there are scale maps, their width against person size on a test set."""
-    colours = dict(zip(_variants(results), _COLOURS, strict=False))
-    measured = {
-        variant: values for (variant, name), values in _with_scale_maps(results).items() if name == test
-    }
-    figure = new_figure(1300 if measured else 680, 520)
-    left, width = (0.06, 0.41) if measured else (0.11, 0.83)
-    curves = figure.add_axes((left, 0.13, width, 0.76))
-    for variant, runs in _variants(results).items():
-        for i, run in enumerate(runs):
-            steps, values = np.array(run["curve"], dtype=np.float64).reshape(-1, 2).T
-            label = f"{variant} ({counted(len(runs), 'seed')})" if i == 0 else None
-            curves.plot(steps, values, color=colours[variant], linewidth=1.2, label=label)
-    _finish(curves, "Learning curves: AP on validation images", "optimiser steps", "AP")
-    if measured:
-        _draw_sizes(figure.add_axes((0.56, 0.13, width, 0.76)), measured, colours, test)
-    add_footer(figure, footer)
-    return render(figure)
-
-
-def _draw_sizes(
-    axes: Axes, measured: Mapping[str, Sequence[Result]], colours: Mapping[str, str], test: str
-) -> None:
-    for variant, values in measured.items():
-        for i, one in enumerate(values):
-            size, s, low, high = (
-                [row[key] for row in one["by_size"]] for key in ("size", "s", "low", "high")
-            )
-            axes.plot(size, s, color=colours[variant], marker="o", markersize=3, label=None if i else variant)
-            axes.fill_between(size, low, high, color=colours[variant], alpha=0.12, linewidth=0)
-    across = "square root of the person's area, pixels of the map"
-    _finish(axes, f"Scale maps on {test}: does s follow size?", across, "s: median and quartiles")
-
-
-def _finish(axes: Axes, title: str, x: str, y: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
-    axes.set_xlabel(x, fontsize=9, color=INK)
-    axes.set_ylabel(y, fontsize=9, color=INK)
-    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(colors=FAINT_INK, labelsize=8)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
 
 
 def picture_of(page: Path, plan: str) -> Path:

@@ -95,48 +95,6 @@ def test_each_run_leaves_one_small_file_with_all_that_was_measured(folder):
         assert str(folder) not in (folder / "results" / f"{name}.json").read_text()
 
 
-PERSON = [
-    "experiment=person_crops",
-    "data.module.train.size=2",
-    "data.module.train.image_size=[64,64]",
-    "data.module.val.size=1",
-    "data.module.augmentation.input_size=[64,32]",
-    "data.module.batch_size=2",
-    "data.module.workers=0",
-    "trainer.max_epochs=1",
-    "trainer.check_val_every_n_epoch=1",
-    "trainer.log_every_n_steps=1",
-    "trainer.accelerator=cpu",
-    "training.callbacks.pictures=null",
-]
-
-
-def test_single_person_networks_are_tested_behind_a_bottom_up_network(folder, tmp_path):
-    first = folder / "runs" / "mse_0" / "train_1" / "best.safetensors"
-    config = plan(tmp_path, first=str(first), train=PERSON)
-    for key, value in compose_config("ablation_people", [f"first={first}"]).items():
-        if key in ("rows", "columns", "against", "decodings", "decoding"):
-            config[key] = value
-    config.variants, config.only = [{"name": "plain", "overrides": [], "seeds": [0]}], None
-    ablation(config)
-    found = result(tmp_path, "plain_0")
-    metrics = found["tests"]["others"]["metrics"]
-    assert list(metrics) == ["first", "both", "pose_nms", "annotated"]
-    alone = result(folder, "mse_0")["tests"]["others"]["metrics"]["dark"]
-    assert metrics["first"] == alone  # the same network on the same images
-    (one,) = found["differences"]
-    assert (one["run"], one["against"], one["test"]) == ("plain_0", "first", "others")
-    expected = metrics["both"]["coco"]["AP"] - metrics["first"]["coco"]["AP"]
-    assert one["metrics"]["AP"]["value"] == pytest.approx(expected, abs=2e-5)
-    assert found["stamp"]["sha256"].keys() >= {"best.safetensors", "best.safetensors (2)"}
-    assert str(folder) not in json.dumps(found)
-    assert str(tmp_path) not in json.dumps(found)
-    config.train = [item for item in PERSON if "image_size" not in item]
-    config.output, config.results = str(tmp_path / "others"), str(tmp_path / "others")
-    with pytest.raises(ValueError, match="expected the same images for first and annotated"):
-        ablation(config)
-
-
 def test_what_is_finished_is_not_run_again(folder, no_training, capsys):
     before = {file: file.read_bytes() for file in (folder / "results").iterdir()}
     ablation(plan(folder))
@@ -198,7 +156,12 @@ def test_a_wrong_plan_is_explained(tmp_path, no_training, changes, message):
 
 
 def test_the_shipped_plans_compose_and_record_no_folder():
-    for name, count in (("ablation", 15), ("ablation_why", 8), ("ablation_photos", 4)):
+    for name, count in (
+        ("ablation", 15),
+        ("ablation_why", 8),
+        ("ablation_photos", 4),
+        ("ablation_people", 11),
+    ):
         runs = runs_of(compose_config(name, ["data_root=/some/where"]))
         assert len(runs) == len({run.name for run in runs}) == count
         assert "/some/where" not in json.dumps([run.recorded for run in runs])

@@ -1,0 +1,76 @@
+"""The ablation of single-person networks: behind a bottom-up network, and on annotated people."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ablation import ablation
+from omegaconf import DictConfig, OmegaConf
+
+from swahr.cli.command import compose_config
+from swahr.cli.evaluate import evaluate
+from swahr.cli.train import train
+from swahr.files import read_json
+
+SIZES = ["data.module.train.size=2", "data.module.val.size=1", "training.callbacks.pictures=null"]
+PERSON = [
+    "experiment=person_crops",
+    *SIZES,
+    "data.module.train.image_size=[64,64]",
+    "data.module.augmentation.input_size=[64,32]",
+    "data.module.batch_size=2",
+    "data.module.workers=0",
+    "trainer.max_epochs=1",
+    "trainer.check_val_every_n_epoch=1",
+    "trainer.accelerator=cpu",
+]
+TEST = {"data.module.val.seed": 5, "data.module.val.size": 3}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> Path:
+    """A bottom-up network that has learned nothing."""
+    folder = tmp_path_factory.mktemp("first")
+    train(compose_config("train", ["experiment=smoke", *SIZES, f"output={folder / 'run'}"]))
+    return folder / "run" / "best.safetensors"
+
+
+def plan(folder: Path, first: Path) -> DictConfig:
+    """A plan of one run of seconds."""
+    places = [f"data_root={folder}", f"output={folder / 'runs'}", f"results={folder / 'results'}"]
+    config = compose_config("ablation_people", [f"first={first}", "resamples=20", *places])
+    OmegaConf.set_struct(config, False)
+    config.train, config.tests = PERSON, {"others": TEST}
+    config.variants = [{"name": "plain", "overrides": [], "seeds": [0]}]
+    return config
+
+
+def test_single_person_networks_are_tested_behind_a_bottom_up_network(first, tmp_path):
+    ablation(plan(tmp_path, first))
+    found = read_json(tmp_path / "results" / "plain_0.json")
+    metrics = found["tests"]["others"]["metrics"]
+    assert list(metrics) == ["first", "both", "pose_nms", "annotated"]
+    settings = [f"{key}={value}" for key, value in TEST.items()]
+    alone = [f"checkpoint={first}", f"output={tmp_path / 'alone'}", *settings]
+    assert metrics["first"]["coco"]["AP"] == pytest.approx(
+        evaluate(compose_config("evaluate", alone)), abs=1e-6
+    )
+    (one,) = found["differences"]
+    assert (one["run"], one["against"], one["test"]) == ("plain_0", "first", "others")
+    expected = metrics["both"]["coco"]["AP"] - metrics["first"]["coco"]["AP"]
+    assert one["metrics"]["AP"]["value"] == pytest.approx(expected, abs=2e-5)
+    assert found["stamp"]["sha256"].keys() >= {"best.safetensors", "best.safetensors (2)"}
+    assert str(first) not in json.dumps(found)
+    assert str(tmp_path) not in json.dumps(found)
+
+
+def test_other_images_behind_the_first_stage_are_an_error(first, tmp_path):
+    config = plan(tmp_path, first)
+    config.train = [item for item in PERSON if "image_size" not in item]
+    with pytest.raises(ValueError, match="expected the same images for first and annotated"):
+        ablation(config)
+
+
+def test_without_the_first_stage_nothing_is_trained(tmp_path):
+    with pytest.raises(ValueError, match=r"first=.*none\.safetensors: expected a bottom-up network"):
+        ablation(plan(tmp_path, tmp_path / "none.safetensors"))
