@@ -19,6 +19,7 @@ _LIMBS = 3  # the fewest of which a pose has a size: of three, one may be wrong
 _FEWEST = 20  # people with a limb or an angle, without which it is not examined
 _ROUNDS = 10  # of alternating medians; more change nothing
 _BINS = 36  # of the circle
+_ROUNDING = 1e-12  # the same pose elsewhere has limbs of the same length
 
 Points = Float64[np.ndarray, "n k 2"]  # NaN where a keypoint is absent
 Lengths = Float64[np.ndarray, "n l"]
@@ -218,8 +219,9 @@ def _bins(points: Points, skeleton: Skeleton) -> Int64[np.ndarray, "n a"]:
 
 
 def _range(lengths: Float64[np.ndarray, " n"], tail: float) -> Float64[np.ndarray, "2"]:
-    enough = len(lengths) >= _FEWEST
-    return np.quantile(lengths, [tail, 1 - tail]) if enough else np.full(2, np.nan)
+    if len(lengths) < _FEWEST:
+        return np.full(2, np.nan)
+    return np.quantile(lengths, [tail, 1 - tail]) * np.array([1 - _ROUNDING, 1 + _ROUNDING])
 
 
 def _usual(bins: Int64[np.ndarray, " n"], tail: float) -> Bool[np.ndarray, " bins"]:

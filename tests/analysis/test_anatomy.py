@@ -143,6 +143,15 @@ def test_rare_angles_hold_twice_the_tail():
     assert fitted(chains(bends), CHAIN, tail=0.0).of_results(results(chains(bends))).share == 0
 
 
+def test_rare_angles_beside_frequent_ones_are_the_last_to_go():
+    bends = np.concatenate([np.full(980, 5.0), *(np.full(5, bend) for bend in (15.0, -5.0, 75.0, -75.0))])
+    anatomy = fitted(
+        chains(bends), CHAIN, tail=0.005
+    )  # 5 and -5 degrees are on both sides of the wrap-around
+    for bend, share in ((5.0, 0.0), (15.0, 0.0), (-5.0, 0.0), (75.0, 1.0), (-75.0, 1.0)):
+        assert anatomy.of_results(results(chains(np.array([bend])))).share == share, bend
+
+
 def test_position_size_and_rotation_do_not_matter():
     rng = np.random.default_rng(5)
     anatomy = fitted(standing(rng, 500, COCO, noise=4.0), COCO, tail=0.01)
