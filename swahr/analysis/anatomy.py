@@ -221,7 +221,7 @@ def _bins(points: Points, skeleton: Skeleton) -> Int64[np.ndarray, "n a"]:
 def _range(lengths: Float64[np.ndarray, " n"], tail: float) -> Float64[np.ndarray, "2"]:
     if len(lengths) < _FEWEST:
         return np.full(2, np.nan)
-    return np.quantile(lengths, [tail, 1 - tail]) * np.array([1 - _ROUNDING, 1 + _ROUNDING])
+    return np.asarray(np.quantile(lengths, [tail, 1 - tail]) * (1 - _ROUNDING, 1 + _ROUNDING))
 
 
 def _usual(bins: Int64[np.ndarray, " n"], tail: float) -> Bool[np.ndarray, " bins"]:
