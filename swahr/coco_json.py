@@ -89,6 +89,15 @@ def require_triples(keypoints: Sequence[Any] | np.ndarray, skeleton: Skeleton, w
         )
 
 
+def present_keypoints(results: Float64[np.ndarray, "*n k 3"]) -> Bool[np.ndarray, "*n k"]:
+    """Which keypoints of results are not missing: those with a score other than 0.
+
+    In a pose without any score, they are those other than three zeros.
+    """
+    scored = results[..., 2] != 0
+    return np.where(scored.any(axis=-1, keepdims=True), scored, results.any(axis=-1))
+
+
 def bounding_box(points: Num[np.ndarray, "n 2"]) -> list[float]:
     """The bounding box (x, y, width, height) of points; zeros if there are none."""
     if not len(points):
