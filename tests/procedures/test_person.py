@@ -24,6 +24,7 @@ def test_annotated_people_as_poses():
     assert poses.score.tolist() == [1, 1]
 
 
+@pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("conditioned", [True, False])
 def test_a_conditioned_network_and_conditions_belong_together(conditioned):
     network = small_network(17, heads=("heatmaps",))
