@@ -160,8 +160,10 @@ def second_stage_files(settings: DictConfig) -> list[Path]:
 
 def second_stage_step(
     settings: DictConfig, skeleton: Skeleton, *, trust: Iterable[str] = (), **run: Any
-) -> Step | None:
-    """The step that runs the single-person network of ``second_stage.checkpoint``; None without one.
+) -> Callable[..., list[Poses]] | None:
+    """The `Step` that runs the single-person network of ``second_stage.checkpoint``; None without one.
+
+    If the poses are annotated, its third argument is the images' ids.
 
     Args:
         settings: test-time settings. Values of ``second_stage`` replace those of the network's training.
@@ -186,8 +188,10 @@ def second_stage_step(
     facts |= skeleton_facts(checkpoint.skeleton) | target_facts(config["targets"])
     stage = build_second_stage(config, facts)
 
-    def step(images: Sequence[Image], poses: list[Poses]) -> list[Poses]:
-        refined: list[Poses] = stage(network, images, poses, device)
+    def step(
+        images: Sequence[Image], poses: list[Poses], annotated: Sequence[int] | None = None
+    ) -> list[Poses]:
+        refined: list[Poses] = stage(network, images, poses, device, annotated=annotated)
         return refined
 
     return step

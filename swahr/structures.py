@@ -7,8 +7,9 @@ network), *map* (of one stride); `swahr.geometry` defines the pixel convention.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ class Sample:
     valid: Bool[np.ndarray, "H W"]
     image_id: int
     input_from_image: Affine
+    condition: Float64[np.ndarray, "k 2"] | None = None  # a first stage's pose, NaN where it misses keypoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,21 +73,27 @@ class Batch:
     valid: Bool[Tensor, "b H W"]
     image_ids: tuple[int, ...]
     input_from_image: tuple[Affine, ...]
+    condition: Float32[Tensor, "b k 2"] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on ``device``."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _BATCH_TENSORS}
-        return replace(self, **moved)
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The batch with its tensors in page-locked memory (PyTorch's loader calls this)."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in _BATCH_TENSORS})
+        return self._moved(Tensor.pin_memory)
 
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> Batch:
+        moved: Any = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
-_BATCH_TENSORS = ("images", "keypoints", "visibility", "valid")
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network is given: the images, and the condition if there is one."""
+        return (self.images,) if self.condition is None else (self.images, self.condition)
 
 
 class NamedMaps:
@@ -233,6 +241,5 @@ class Poses:
 
     def select(self, keep: Bool[np.ndarray, " p"] | Int64[np.ndarray, " n"] | Sequence[int]) -> Poses:
         """The people chosen by a boolean mask or by indices, in the order of the indices."""
-        people = ["keypoints", "scores", "score", "present"]
-        people += ["occluded"] if self.occluded is not None else []
-        return replace(self, **{name: getattr(self, name)[keep] for name in people})
+        kept: Any = {name: value[keep] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        return replace(self, **kept)

@@ -28,7 +28,7 @@ from swahr.data.datamodule import validation_loader
 from swahr.evaluation import person_category, results_from_poses, write_results
 from swahr.files import Journal, write_json
 from swahr.images import write_image
-from swahr.pipeline import Image, Step
+from swahr.pipeline import Image
 from swahr.predictor import RUN_SETTINGS, Predictor, located
 from swahr.procedures.person import annotated_poses
 from swahr.provenance import data_stamp, log_findings, provenance
@@ -111,7 +111,7 @@ def _finder(
 
 
 def _of_annotated_people(
-    step: Step, source: Source, batch_size: int, workers: int
+    step: Callable[..., list[Poses]], source: Source, batch_size: int, workers: int
 ) -> Iterator[tuple[int, int, Poses | Exception]]:
     """Index, id, and poses or error of each image, from the crops of its annotated people."""
     images = read_all(source, batch_size=batch_size, workers=workers)
@@ -122,7 +122,7 @@ def _of_annotated_people(
             continue
         try:
             people = annotated_poses(labelled.annotations, source.skeleton)
-            outcome: Poses | Exception = step([labelled.image], [people])[0]
+            outcome: Poses | Exception = step([labelled.image], [people], [labelled.image_id])[0]
         except Exception as error:  # as for a bottom-up network, one image does not end the run
             outcome = error
         yield index, labelled.image_id, outcome

@@ -23,7 +23,7 @@ def export(config: DictConfig) -> None:
     """Export a checkpoint with test-time settings to the ONNX file ``config.output``.
 
     Raises:
-        ValueError: the output does not end in ``.onnx``.
+        ValueError: the output does not end in ``.onnx``, or the network is conditioned.
     """
     path = Path(config.output)
     if path.suffix != ".onnx":
@@ -35,6 +35,11 @@ def export(config: DictConfig) -> None:
     }
     for_one_person = is_of_one_person(checkpoint)
     groups = dict(checkpoint.config)
+    if for_one_person and groups[SECOND_STAGE].get("condition"):
+        raise ValueError(
+            f"{checkpoint.path}: expected a network of images alone, got a conditioned one, which needs the "
+            "first stage's poses, too, and is not exported; use the checkpoint as it is"
+        )
     if for_one_person:  # the second stage itself runs mirrored crops
         settings["aggregate"] |= {"flip": False, "project": False}
     else:

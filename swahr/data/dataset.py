@@ -136,6 +136,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     for row, sample in enumerate(samples):
         keypoints[row, : len(sample.annotations)] = sample.annotations.keypoints
         visibility[row, : len(sample.annotations)] = sample.annotations.visibility
+    conditions = [sample.condition for sample in samples if sample.condition is not None]
     return Batch(
         images=torch.from_numpy(np.ascontiguousarray(images)),
         keypoints=torch.from_numpy(keypoints),
@@ -143,4 +144,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         valid=torch.from_numpy(np.stack([sample.valid for sample in samples])),
         image_ids=tuple(sample.image_id for sample in samples),
         input_from_image=tuple(sample.input_from_image for sample in samples),
+        condition=None if not conditions else torch.from_numpy(np.stack(conditions)).float(),
     )

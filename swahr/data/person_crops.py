@@ -1,6 +1,6 @@
 """Training augmentation of single-person networks: a random crop around one annotated person."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -47,6 +47,8 @@ class RandomPersonCrop:
         min_keypoints: people with fewer annotated keypoints are not chosen.
         boxes: samples the person's box, which is then enlarged and rotated; ``scaling`` and ``shift`` have no
             effect. None uses the box of the annotated keypoints.
+        condition: the pose of the person that a bottom-up network might find, given all people; it becomes
+            the sample's condition (`swahr.second_stage.PoseErrors`).
 
     Raises:
         ValueError: a parameter is out of range.
@@ -62,6 +64,7 @@ class RandomPersonCrop:
         flip: float = 0.5,
         min_keypoints: int = 3,
         boxes: BoxSampler | None = None,
+        condition: Callable[..., Float64[np.ndarray, "k 2"]] | None = None,
     ) -> None:
         sides = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         if len(sides) != 2 or min(sides) < 1 or enlarge <= 0:
@@ -79,7 +82,8 @@ class RandomPersonCrop:
                 f"{flip}, {rotation} and {shift}"
             )
         self.input_size, self.enlarge, self.min_keypoints = (sides[0], sides[1]), enlarge, min_keypoints
-        self.rotation, self.flip, self.boxes = rotation, flip, boxes
+        self.rotation, self.flip = rotation, flip
+        self.boxes, self.condition = boxes, condition
         # A sampled box has another size and position already.
         self.scaling = (scaling[0], scaling[1]) if boxes is None else (1.0, 1.0)
         self.shift = shift if boxes is None else 0.0
@@ -112,7 +116,26 @@ class RandomPersonCrop:
             valid=(opacity > 127) & bool(len(chosen)),
             image_id=labelled.image_id,
             input_from_image=frame,
+            condition=self._condition(everyone, chosen, frame, skeleton, rng),
         )
+
+    def _condition(
+        self,
+        everyone: Annotations,
+        chosen: np.ndarray,
+        frame: Affine,
+        skeleton: Skeleton,
+        rng: np.random.Generator,
+    ) -> Float64[np.ndarray, "k 2"] | None:
+        """The condition in the frame of the crop, NaN where keypoints are missing."""
+        if self.condition is None:
+            return None
+        people = np.where((everyone.visibility != ABSENT)[..., None], everyone.keypoints, np.nan)
+        if not len(chosen):
+            return np.full((skeleton.num_keypoints, 2), np.nan)
+        permutation = list(skeleton.flip_permutation)
+        found = frame.apply(self.condition(people, int(chosen[0]), flip_permutation=permutation, rng=rng))
+        return found[permutation] if frame.area_ratio < 0 else found
 
     def _corners(self, pose: np.ndarray, is_known: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Two corners of the person's box."""

@@ -57,11 +57,16 @@ class TorchNetwork:
             self._network.compile()
         self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
-    def __call__(self, images: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"]) -> NetworkOutput:
-        """Predict maps of RGB images on the device; float images must be normalised already."""
+    def __call__(
+        self, images: UInt8[Tensor, "b 3 H W"] | Float[Tensor, "b 3 H W"], *further: Tensor
+    ) -> NetworkOutput:
+        """Predict maps of RGB images on the device, which must be normalised if they are floats.
+
+        Further inputs are those of a network that has any, such as `swahr.second_stage.ConditionedNetwork`.
+        """
         autocast = torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
         with torch.inference_mode(), autocast:
-            output: NetworkOutput = self._network(images)
+            output: NetworkOutput = self._network(images, *further)
         return output
 
 

@@ -228,7 +228,7 @@ class AdversarialPersonModule(AdversarialModule, PersonModule):
 def _all_stacks(network: nn.Module, batch: Batch) -> Sequence[NetworkOutput]:
     """The outputs of all stacks of a network that has any, else its only output."""
     stacks = getattr(network, "all_stacks", None)
-    return (network(batch.images),) if stacks is None else stacks(batch.images)
+    return (network(*batch.inputs),) if stacks is None else stacks(batch.images)
 
 
 def _joined(maps: NamedMaps, target: MapTargets, names: Sequence[str]) -> Tensor:

@@ -1,6 +1,7 @@
 """The second stage: one person at a time, from what the bottom-up network found."""
 
 from swahr.second_stage.classification import PixelClassification, SoftmaxHead
+from swahr.second_stage.condition import ConditionedNetwork, PoseErrors
 from swahr.second_stage.crops import crop_people, frames_of_people
 from swahr.second_stage.deformation import Deformation, estimate_deformation, max_sum
 from swahr.second_stage.discriminators import ConfidenceDiscriminator, PoseDiscriminator
@@ -14,6 +15,7 @@ from swahr.second_stage.transformer import LocalisationNetwork, ResNetFeature, S
 from swahr.second_stage.tree import KeypointTree, spanning_tree
 
 __all__ = [
+    "ConditionedNetwork",
     "ConfidenceDiscriminator",
     "Deformation",
     "FittedProposals",
@@ -23,6 +25,7 @@ __all__ = [
     "OcclusionTarget",
     "PixelClassification",
     "PoseDiscriminator",
+    "PoseErrors",
     "PoseNms",
     "ProposalBoxes",
     "ResNetFeature",

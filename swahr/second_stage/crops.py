@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from swahr.geometry import Affine, warp_image
@@ -14,20 +14,27 @@ from swahr.structures import Poses
 Size = tuple[int, int]
 
 
+def confident_keypoints(poses: Poses, box_threshold: float) -> Bool[np.ndarray, "p k"]:
+    """The keypoints whose score exceeds ``box_threshold``, or all of a person if none does.
+
+    Others may lie anywhere, as recovered ones do.
+    """
+    confident = poses.present & (poses.scores > box_threshold)
+    return np.where(confident.any(axis=1, keepdims=True), confident, poses.present)
+
+
 def frames_of_people(
     poses: Poses, size: Size, *, enlarge: float = 1.3, box_threshold: float = 0.0
 ) -> list[Affine | None]:
     """Return ``crop_from_image`` of each person for crops of ``size`` (h, w); None without keypoints.
 
-    The frame is that of `swahr.person_frame.person_frame` around the keypoints whose score exceeds
-    ``box_threshold``, or around all if none does: recovered keypoints may lie anywhere.
+    The frame is that of `swahr.person_frame.person_frame` around the `confident_keypoints`.
     """
-    frames: list[Affine | None] = []
-    for points, scores, present in zip(poses.keypoints, poses.scores, poses.present, strict=True):
-        confident = present & (scores > box_threshold)
-        chosen = points[confident if confident.any() else present]
-        frames.append(person_frame(chosen, size, enlarge=enlarge) if len(chosen) else None)
-    return frames
+    chosen = confident_keypoints(poses, box_threshold)
+    return [
+        person_frame(points[counts], size, enlarge=enlarge) if counts.any() else None
+        for points, counts in zip(poses.keypoints, chosen, strict=True)
+    ]
 
 
 def crop_people(

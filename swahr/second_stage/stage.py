@@ -11,11 +11,14 @@ from torch import Tensor
 
 from swahr.geometry import Affine, Alignment, map_from_input
 from swahr.map_kinds import HEATMAPS
-from swahr.second_stage.crops import crop_people, frames_of_people
+from swahr.second_stage.condition import PoseErrors, mirror_condition
+from swahr.second_stage.crops import confident_keypoints, crop_people, frames_of_people
 from swahr.skeleton import Skeleton
 from swahr.structures import Groups, ImageMaps, NetworkOutput, Poses
 
-Network = Callable[[Tensor], NetworkOutput]
+Network = Callable[..., NetworkOutput]
+Keypoints = Float32[Tensor, "n k 2"]
+"""A condition: what a conditioned network sees beside crops (`swahr.second_stage.ConditionedNetwork`)."""
 Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 Found = tuple[Float64[np.ndarray, "n k 2"], Float64[np.ndarray, "n k"]]
 """Positions (frame: crop) and scores of the keypoints in n crops."""
@@ -41,6 +44,8 @@ class SecondStage:
         batch_size: maximum number of people per batch, which may be from several images.
         alignment: position of the maps on the crop, see `swahr.geometry.map_from_input`.
         size_multiple: the network accepts sides that are multiples of this.
+        condition: None for a network of crops alone. A conditioned network also sees the first stage's
+            keypoints that count for the box; these errors are in its condition where poses are annotated.
 
     Raises:
         ValueError: a parameter is out of range.
@@ -59,6 +64,7 @@ class SecondStage:
         batch_size: int = 64,
         alignment: Alignment = "centre",
         size_multiple: int = 32,
+        condition: PoseErrors | None = None,
     ) -> None:
         sides = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         if len(sides) != 2 or min(sides) < 1 or any(side % size_multiple for side in sides):
@@ -71,10 +77,16 @@ class SecondStage:
         self.skeleton, self.refine, self.alignment = skeleton, refine, alignment
         self.crop_size, self.enlarge, self.box_threshold = (sides[0], sides[1]), enlarge, box_threshold
         self.flip, self.threshold, self.join_scores = flip, threshold, join_scores
-        self.batch_size = batch_size
+        self.batch_size, self.condition = batch_size, condition
 
     def __call__(
-        self, network: Network, images: Images, poses: Sequence[Poses], device: torch.device
+        self,
+        network: Network,
+        images: Images,
+        poses: Sequence[Poses],
+        device: torch.device,
+        *,
+        annotated: Sequence[int] | None = None,
     ) -> list[Poses]:
         """Return the poses of each image. Frame: image.
 
@@ -83,6 +95,7 @@ class SecondStage:
             images: RGB images.
             poses: the people of each image, of the first stage or annotated.
             device: the network's device.
+            annotated: the images' ids if the poses are annotated.
 
         Raises:
             ValueError: heatmaps are not finite or not one per keypoint.
@@ -93,19 +106,24 @@ class SecondStage:
             for person, frame in enumerate(self._frames(own))
             if frame is not None
         ]
+        ids: Sequence[int | None] = [None] * len(poses) if annotated is None else annotated
+        shown = [self._shown(own, image_id) for own, image_id in zip(poses, ids, strict=True)]
         keypoints, scores = [own.keypoints.copy() for own in poses], [own.scores.copy() for own in poses]
         for start in range(0, len(people), self.batch_size):
             batch = people[start : start + self.batch_size]
             pictures, frames = [images[image] for image, _, _ in batch], [frame for _, _, frame in batch]
-            positions, heat = self.read(network, crop_people(pictures, frames, self.crop_size).to(device))
+            crops = crop_people(pictures, frames, self.crop_size).to(device)
+            points = np.stack([frame.apply(shown[image][person]) for image, person, frame in batch])
+            condition = [torch.from_numpy(points).float().to(device)] if self.condition else []
+            positions, heat = self.read(network, crops, *condition)
             for n, (image, person, frame) in enumerate(batch):
                 keypoints[image][person] = frame.inverse().apply(positions[n])
                 scores[image][person] = heat[n]
         return [self._joined(*one) for one in zip(poses, keypoints, scores, strict=True)]
 
-    def read(self, network: Network, crops: UInt8[Tensor, "n 3 H W"]) -> Found:
+    def read(self, network: Network, crops: UInt8[Tensor, "n 3 H W"], *condition: Keypoints) -> Found:
         """Return the keypoints of the person in each crop. Frame: crop; errors as in `__call__`."""
-        heatmaps = self._heatmaps(network, crops)
+        heatmaps = self._heatmaps(network, crops, *condition)
         n, k, h, w = heatmaps.shape
         if k != self.skeleton.num_keypoints or not torch.isfinite(heatmaps.sum()):
             raise ValueError(
@@ -128,13 +146,25 @@ class SecondStage:
     def _frames(self, poses: Poses) -> list[Affine | None]:
         return frames_of_people(poses, self.crop_size, enlarge=self.enlarge, box_threshold=self.box_threshold)
 
-    def _heatmaps(self, network: Network, crops: UInt8[Tensor, "n 3 H W"]) -> Float32[Tensor, "n k h w"]:
+    def _shown(self, poses: Poses, image_id: int | None) -> Float64[np.ndarray, "p k 2"]:
+        """Return the keypoints of an image that a conditioned network sees, NaN where it sees none."""
+        counts = confident_keypoints(poses, self.box_threshold)
+        shown = np.where(counts[..., None], poses.keypoints, np.nan)
+        if image_id is None or self.condition is None:
+            return shown
+        return self.condition.of_image(shown, image_id, flip_permutation=self.skeleton.flip_permutation)
+
+    def _heatmaps(
+        self, network: Network, crops: UInt8[Tensor, "n 3 H W"], *condition: Keypoints
+    ) -> Float32[Tensor, "n k h w"]:
         """Return heatmaps averaged over strides, at the finest, and over mirror images."""
+        permutation = self.skeleton.flip_permutation
         with torch.inference_mode():
-            heatmaps = _merge_strides(network(crops))
+            heatmaps = _merge_strides(network(crops, *condition))
             if self.flip:
-                mirrored = _merge_strides(network(crops.flip(3)))
-                heatmaps = (heatmaps + HEATMAPS.mirror(mirrored, self.skeleton.flip_permutation)) / 2
+                mirrored_condition = (mirror_condition(one, crops.shape[3], permutation) for one in condition)
+                mirrored = _merge_strides(network(crops.flip(3), *mirrored_condition))
+                heatmaps = (heatmaps + HEATMAPS.mirror(mirrored, permutation)) / 2
         return heatmaps
 
     def _joined(

@@ -9,7 +9,6 @@ of n has its centre at (2 i + 1) / n - 1, as with ``align_corners=False``.
 """
 
 from collections.abc import Sequence
-from math import lcm
 from typing import Any
 
 import torch
@@ -18,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from swahr.model import Backbone
-from swahr.model.higherhrnet import IMAGENET_MEAN, IMAGENET_STD, RgbImages
+from swahr.model.higherhrnet import RgbImages
 from swahr.model.hrnet import BasicBlock, conv_unit, initialise
+from swahr.second_stage.wrapper import NetworkWrapper, NormalisedImages
 from swahr.structures import Maps, NetworkOutput
 
 Theta = Float[Tensor, "b 2 3"]
 """Affine maps of normalised coordinates, from the target's frame to the source's."""
-NormalisedImages = Float[Tensor, "b 3 H W"]
 
 
 def pixel_centres(maps: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, " w"], Float[Tensor, "h 1"]]:
@@ -128,29 +127,18 @@ class LocalisationNetwork(nn.Module):
             return self.identity + self.limits * torch.tanh(raw)
 
 
-class SpatialTransformerNetwork(nn.Module):
+class SpatialTransformerNetwork(NetworkWrapper):
     """A single-person network between a spatial transformer and its inverse; maps are in the crop's frame.
 
     Args:
         network: predicts maps of one person (`swahr.model.HigherHRNet`), aligned by the pixels' centres.
         localise: predicts theta (`LocalisationNetwork`).
-
-    Attributes:
-        strides: those of ``network``.
-        size_multiple: image heights and widths must be multiples of it, for both networks.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, network: nn.Module, localise: nn.Module) -> None:
-        super().__init__()
-        modules: list[Any] = [network, localise]
-        self.network, self.localise = network, localise
-        self.strides = tuple(modules[0].strides)
-        self.size_multiple = lcm(*(one.size_multiple for one in modules))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        multiple: Any = localise.size_multiple
+        super().__init__(network, multiple)
+        self.localise = localise
 
     def forward(self, images: RgbImages) -> NetworkOutput:
         """Return the maps of each person. Frame: input. Images are as in `swahr.model.HigherHRNet`."""
@@ -159,14 +147,14 @@ class SpatialTransformerNetwork(nn.Module):
 
     def transform(self, images: RgbImages) -> tuple[NormalisedImages, Theta]:
         """Return the normalised images, sampled by theta, and theta."""
-        normalised = self._normalised(images)
+        normalised = self.normalised(images)
         theta: Theta = self.localise(normalised)
         return self.sampled(normalised, theta), theta
 
     def sampled(self, images: RgbImages, theta: Theta) -> NormalisedImages:
         """Return the normalised images, sampled by theta; pixels outside are black."""
         black = -self.mean / self.std
-        return sample(self._normalised(images) - black, theta) + black
+        return sample(self.normalised(images) - black, theta) + black
 
     def restore(self, output: NetworkOutput, theta: Theta) -> NetworkOutput:
         """Return maps of the sampled images in the frame of the images: all are sampled by gamma."""
@@ -179,13 +167,3 @@ class SpatialTransformerNetwork(nn.Module):
                 )
                 for maps in output
             )
-
-    def _normalised(self, images: RgbImages) -> NormalisedImages:
-        if images.dtype != torch.uint8:
-            return images
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-
-    def keypoint_rows(self) -> dict[str, list[int]]:
-        """See `swahr.runs.initial_weights.KeypointNetwork`."""
-        network: Any = self.network
-        return {f"network.{name}": rows for name, rows in network.keypoint_rows().items()}

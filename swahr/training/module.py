@@ -56,7 +56,7 @@ class PoseModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The sum of the loss terms' means over the batch."""
-        output, targets = self.network(batch.images), self.encode_targets(batch)
+        output, targets = self.network(*batch.inputs), self.encode_targets(batch)
         terms: dict[str, Tensor] = self.criterion(output, targets)
         self._check_finite = finite_check(terms, batch.image_ids)
         means = {name: values.mean() for name, values in terms.items()}

@@ -53,7 +53,8 @@ def assert_takes_a_step_and_validates(run):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_builds_takes_a_training_step_and_validates(name, tmp_path):
-    model = "sstn_tiny" if name.startswith("sstn") else "tiny"
+    own = name.partition("_")[0]
+    model = f"{own}_tiny" if own in ("sstn", "conditioned") else "tiny"
     config = on_rendered_crowds(name, f"model={model}")  # the larger ones are built from the same classes
     for setting in ("accumulate_grad_batches", "sync_batchnorm"):
         assert config.trainer[setting] == compose_config("train", [f"experiment={name}"]).trainer[setting]

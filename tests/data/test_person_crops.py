@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swahr.data import PoseDataset, RandomPersonCrop, collate
 from swahr.person_frame import person_frame
-from swahr.second_stage import ProposalBoxes
+from swahr.second_stage import PoseErrors, ProposalBoxes
 from swahr.second_stage.proposals import Mixture
 from swahr.skeleton import Skeleton
 from swahr.structures import Annotations, LabelledImage
@@ -203,3 +204,67 @@ def test_boxes_for_other_keypoints_are_refused() -> None:
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RandomPersonCrop(**{"input_size": 64} | changes)
+
+
+EXACT = PoseErrors(inversion=0.0, swap=0.0, jitter=0.0, miss=0.0)
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_the_condition_has_the_crops_frame_and_sides(flip: float) -> None:
+    source = labelled(seen=[[2, 1, 0], [2, 2, 2]])
+    sample = RandomPersonCrop(64, flip=flip, min_keypoints=2, condition=EXACT)(
+        source, skeleton=PUPPET, rng=rng(3)
+    )
+    assert (sample.input_from_image.area_ratio < 0) == bool(flip)
+    assert sample.condition is not None
+    seen = sample.annotations.visibility[0] != 0
+    np.testing.assert_allclose(sample.condition[seen], sample.annotations.keypoints[0][seen])
+    assert np.isnan(sample.condition[~seen]).all()
+
+
+def test_neighbours_are_known_to_the_condition() -> None:
+    near = np.array(TWO[0]) + np.array([4.0, 2.0])
+    swapped = still(condition=PoseErrors(inversion=0.0, swap=1.0, jitter=0.0, miss=0.0))
+    sample = swapped(labelled([TWO[0], near]), skeleton=PUPPET, rng=rng())
+    back = sample.input_from_image.inverse()
+    own, shown = back.apply(sample.annotations.keypoints[0]), back.apply(sample.condition)
+    np.testing.assert_allclose(np.abs(shown - own), [[4.0, 2.0]] * 3)
+
+
+def test_without_a_condition_nothing_changes() -> None:
+    """The condition's random numbers come after all others, and without one none are drawn."""
+    plain, same, errors = (rng(5) for _ in range(3))
+    expected = RandomPersonCrop(64)(labelled(), skeleton=PUPPET, rng=plain)
+    assert expected.condition is None
+    assert len(collate([expected]).inputs) == 1
+    RandomPersonCrop(64, condition=lambda people, person, **_: people[person])(
+        labelled(), skeleton=PUPPET, rng=same
+    )
+    assert plain.random() == same.random()
+    found = RandomPersonCrop(64, condition=PoseErrors())(labelled(), skeleton=PUPPET, rng=errors)
+    np.testing.assert_array_equal(found.image, expected.image)
+    np.testing.assert_array_equal(found.annotations.keypoints, expected.annotations.keypoints)
+
+
+def test_conditions_depend_on_seed_epoch_and_index_only_and_are_batched() -> None:
+    source = SyntheticSource(size=4, seed=1, image_size=(64, 64), people=(2, 3))
+    augmentation = RandomPersonCrop(64, condition=PoseErrors())
+    one, other = (PoseDataset(source, augmentation, seed=2) for _ in range(2))
+    other[0, 3]
+    keys = [(0, 1), (0, 2), (1, 1)]
+    samples, again = [one[key] for key in keys], [other[key] for key in keys[::-1]][::-1]
+    for sample, same in zip(samples, again, strict=True):
+        np.testing.assert_array_equal(sample.condition, same.condition)
+    batch = collate(samples)
+    images, condition = batch.to(torch.device("cpu")).inputs
+    assert torch.equal(images, batch.images)
+    np.testing.assert_allclose(
+        condition.numpy(), np.stack([sample.condition for sample in samples]), rtol=1e-6
+    )
+
+
+def test_without_a_suitable_person_the_condition_is_empty() -> None:
+    sample = still(condition=EXACT)(labelled([]), skeleton=PUPPET, rng=rng())
+    assert sample.condition is not None
+    assert sample.condition.shape == (3, 2)
+    assert np.isnan(sample.condition).all()
