@@ -72,7 +72,8 @@ def model_node(node: DictConfig | Mapping[str, Any], needs: frozenset[str]) -> d
     """A network's node with only those heads whose maps a loss needs.
 
     Args:
-        node: the group ``model``, with a head for each map under ``heads``, or around such a ``network``.
+        node: the group ``model``, with a head for each map under ``heads``, or around such a ``network``, to
+            which heads beside it are added.
         needs: names of maps (`swahr.loss.Criterion.needs`).
 
     Raises:
@@ -80,8 +81,10 @@ def model_node(node: DictConfig | Mapping[str, Any], needs: frozenset[str]) -> d
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     model: dict[str, Any] = dict(plain)
-    if isinstance(model.get("network"), Mapping):
-        return {**model, "network": model_node(model["network"], needs)}
+    if isinstance(network := model.get("network"), Mapping):
+        if "heads" in model:
+            network = {**network, "heads": {**network.get("heads", {}), **model.pop("heads")}}
+        return {**model, "network": model_node(network, needs)}
     if "heads" not in model:
         return model
     if missing := sorted(needs - model["heads"].keys()):
