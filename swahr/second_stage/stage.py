@@ -71,9 +71,7 @@ class SecondStage:
         self.skeleton, self.refine, self.alignment = skeleton, refine, alignment
         self.crop_size, self.enlarge, self.box_threshold = (sides[0], sides[1]), enlarge, box_threshold
         self.threshold, self.join_scores, self.batch_size = threshold, join_scores, batch_size
-        self.aggregate = Aggregator(
-            skeleton.flip_permutation, flip=flip
-        )  # merges maps; the frames are our own
+        self.aggregate = Aggregator(skeleton.flip_permutation, flip=flip)  # to merge maps only
 
     def __call__(
         self, network: Network, images: Images, poses: Sequence[Poses], device: torch.device
@@ -100,9 +98,8 @@ class SecondStage:
         for start in range(0, len(people), self.batch_size):
             batch = people[start : start + self.batch_size]
             pictures, frames = [images[image] for image, _, _ in batch], [frame for _, _, frame in batch]
-            positions, heat, hidden = self.read(
-                network, crop_people(pictures, frames, self.crop_size).to(device)
-            )
+            crops = crop_people(pictures, frames, self.crop_size).to(device)
+            positions, heat, hidden = self.read(network, crops)
             for n, (image, person, frame) in enumerate(batch):
                 keypoints[image][person] = frame.inverse().apply(positions[n])
                 scores[image][person] = heat[n]

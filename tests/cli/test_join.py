@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from swahr import Predictor, load_checkpoint
 from swahr.images import read_image
+from swahr.inference import open_exported
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,9 @@ def test_training_takes_the_first_stage_of_a_joined_checkpoint(swahr, joined, tm
 
 
 @pytest.mark.usefixtures("untyped")
-def test_a_joined_checkpoint_is_exported_as_two_networks(swahr, checkpoint, person, joined, photos, tmp_path):
+def test_a_joined_checkpoint_is_exported_as_two_networks(
+    swahr, person, joined, photos, tmp_path, monkeypatch
+):
     pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
     path, second = tmp_path / "both.onnx", tmp_path / "both_second_stage.onnx"
@@ -62,13 +65,19 @@ def test_a_joined_checkpoint_is_exported_as_two_networks(swahr, checkpoint, pers
     own = load_checkpoint(person["best"]).config
     own["aggregate"] |= {"flip": False, "project": False}  # the second stage itself mirrors crops
     assert load_checkpoint(second).config == own
-    networks = (f"checkpoint={path}", "second_stage=crops", f"second_stage.checkpoint={second}")
-    for name, arguments in (("torch", [f"checkpoint={joined}"]), ("onnx", networks)):
+    stages = (f"checkpoint={path}", "second_stage=crops", f"second_stage.checkpoint={second}")
+    opened = []
+    monkeypatch.setattr(
+        "swahr.build.open_exported",
+        lambda *file, **run: opened.append(run["backend"]) or open_exported(*file, **run),
+    )
+    for name, arguments in (("torch", [f"checkpoint={joined}"]), ("onnx", [*stages, "backend=onnxruntime"])):
         swahr("predict", *arguments, photos, "draw=false", f"output={tmp_path}/{name}").result  # noqa: B018 - it succeeds
     expected, found = (
         json.loads((tmp_path / name / "poses.json").read_text())["annotations"] for name in ("torch", "onnx")
     )
     assert len(expected) > 0
+    assert opened == ["onnxruntime"]
     scores = [[person["score"] for person in people] for people in (expected, found)]
     np.testing.assert_allclose(scores[1], scores[0], atol=2e-4)
     points = [np.array([person["keypoints"] for person in people]) for people in (expected, found)]
@@ -121,7 +130,7 @@ def test_a_checkpoint_does_not_name_the_file_of_its_second_stage(checkpoint, per
 
 @pytest.mark.usefixtures("untyped")
 def test_an_exported_person_network_is_a_second_stage_and_no_first(
-    swahr, checkpoint, person, photos, tmp_path
+    swahr, checkpoint, person, photos, tmp_path, monkeypatch
 ):
     pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
@@ -136,6 +145,19 @@ def test_an_exported_person_network_is_a_second_stage_and_no_first(
     same = np.isclose(found.scores, expected.scores, atol=1e-7) & expected.present
     np.testing.assert_allclose(found.keypoints[same], expected.keypoints[same], atol=0.05)
     assert same.mean() > 0.5  # elsewhere the untrained network's highest pixels may differ
+    backends = []
+
+    def opened(*file, **run):
+        backends.append(run["backend"])
+        graph = open_exported(*file, **run)
+        return lambda crops: {**graph(crops), "depth": crops}
+
+    monkeypatch.setattr("swahr.build.open_exported", opened)
+    again = Predictor.from_checkpoint(checkpoint, second_stage=path)(image)  # with a map that nobody defined
+    np.testing.assert_array_equal(again.keypoints, found.keypoints)
+    command = ("evaluate", f"checkpoint={path}", "backend=onnxruntime", "pictures=0", f"output={tmp_path}/e")
+    assert "AP" in swahr(*command).result
+    assert backends == [None, "onnxruntime"]
     with pytest.raises(ValueError, match="got a single-person network"):
         Predictor.from_checkpoint(path)
     joined = swahr("join", f"first={checkpoint}", f"second={path}", f"output={tmp_path}/x.safetensors")
