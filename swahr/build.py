@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from swahr.checkpoint import Checkpoint, load_checkpoint
 from swahr.choices import check_setting
-from swahr.inference import ExportedAggregator, Precision, TorchNetwork, exported_peaks, open_exported
+from swahr.inference import (
+    Backend,
+    ExportedAggregator,
+    Precision,
+    TorchNetwork,
+    exported_peaks,
+    open_exported,
+)
 from swahr.nodes import instantiate
 from swahr.pipeline import Image, PosePipeline, Step
 from swahr.skeleton import COCO, CROWDPOSE, Skeleton
@@ -72,7 +79,8 @@ def model_node(node: DictConfig | Mapping[str, Any], needs: frozenset[str]) -> d
     """A network's node with only those heads whose maps a loss needs.
 
     Args:
-        node: the group ``model``, with a head for each map under ``heads``, or around such a ``network``.
+        node: the group ``model``, with a head for each map under ``heads``, or around such a ``network``, to
+            which heads beside it are added.
         needs: names of maps (`swahr.loss.Criterion.needs`).
 
     Raises:
@@ -80,8 +88,10 @@ def model_node(node: DictConfig | Mapping[str, Any], needs: frozenset[str]) -> d
     """
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     model: dict[str, Any] = dict(plain)
-    if isinstance(model.get("network"), Mapping):
-        return {**model, "network": model_node(model["network"], needs)}
+    if isinstance(network := model.get("network"), Mapping):
+        if "heads" in model:
+            network = {**network, "heads": {**network.get("heads", {}), **model.pop("heads")}}
+        return {**model, "network": model_node(network, needs)}
     if "heads" not in model:
         return model
     if missing := sorted(needs - model["heads"].keys()):
@@ -169,7 +179,7 @@ def second_stage_step(
         settings: test-time settings. Values of ``second_stage`` replace those of the network's training.
         skeleton: the keypoints of the first stage.
         trust: see `swahr.checkpoint.load_checkpoint`.
-        run: arguments of `swahr.inference.TorchNetwork`.
+        run: arguments of `swahr.inference.TorchNetwork`, or ``backend`` of an exported network.
 
     Raises:
         FileNotFoundError: the checkpoint does not exist.
@@ -198,15 +208,20 @@ def second_stage_step(
 
 
 def _person_network(
-    checkpoint: Checkpoint, *, precision: Precision = "fp32", **run: Any
+    checkpoint: Checkpoint, *, precision: Precision = "fp32", backend: Backend | None = None, **run: Any
 ) -> tuple[Callable[[Tensor], NetworkOutput], dict[str, Any], torch.device]:
     """A single-person network of any file, facts about it, and its device."""
     if not checkpoint.is_exported:
         network = TorchNetwork(build_network_from(checkpoint), precision=precision, **run)
         return network, network_facts(network), network.device
-    graph, stride = open_exported(checkpoint.path, precision=precision), checkpoint.facts["strides"][-1]
-    facts = {"size_multiple": checkpoint.facts["size_multiple"]}
-    return lambda crops: (Maps(stride, graph(crops)),), facts, torch.device("cpu")
+    graph = open_exported(checkpoint.path, precision=precision, backend=backend)
+    facts, stride = {"size_multiple": checkpoint.facts["size_multiple"]}, checkpoint.facts["strides"][-1]
+
+    def network_output(crops: Tensor) -> NetworkOutput:
+        # Without maps of other packages, whose kinds are defined beside heads that nobody imported.
+        return (Maps(stride, {name: one for name, one in graph(crops).items() if hasattr(Maps, name)}),)
+
+    return network_output, facts, torch.device("cpu")
 
 
 def is_of_one_person(checkpoint: Checkpoint) -> bool:

@@ -31,8 +31,8 @@ class Strides(Enum):
 
 
 def mirror_keypoints(
-    maps: Float[Tensor, "b k h w"], flip_permutation: Sequence[int]
-) -> Float[Tensor, "b k h w"]:
+    maps: Float[Tensor, "b k h w *t"], flip_permutation: Sequence[int]
+) -> Float[Tensor, "b k h w *t"]:
     """Maps of a flipped input (heatmaps, tags, …) mirrored back: columns reversed, left and right swapped."""
     return maps.flip(3)[:, list(flip_permutation)]
 

@@ -147,7 +147,7 @@ class Predictor:
             network = TorchNetwork(build_network_from(checkpoint), **run)
             device = network.device
             facts |= network_facts(network)
-        own = {name: run[name] for name in ("precision", "channels_last") if name in run}
+        own = {name: run[name] for name in ("precision", "channels_last", "backend") if name in run}
         second = second_stage_step(settings, checkpoint.skeleton, trust=trust, device=device, **own)
         pipeline = build_pipeline(settings, facts, exported=checkpoint.is_exported, second_stage=second)
         return cls(network=network, pipeline=pipeline, skeleton=checkpoint.skeleton, device=device)

@@ -102,7 +102,7 @@ def _finder(
         predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
         return partial(outcomes, predictor, source, **sizes)
     own = {**config.second_stage, "checkpoint": str(checkpoint.path)}
-    run = {name: run[name] for name in ("device", "precision", "channels_last")}
+    run = {name: run[name] for name in ("device", "precision", "channels_last", "backend")}
     step = second_stage_step(
         OmegaConf.create({"second_stage": own}), source.skeleton, trust=config.trust or (), **run
     )

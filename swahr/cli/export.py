@@ -13,7 +13,7 @@ from swahr.build import (
     skeleton_facts,
     target_facts,
 )
-from swahr.checkpoint import SECOND_STAGE, describe_run, load_checkpoint
+from swahr.checkpoint import SECOND_STAGE, Checkpoint, describe_run, load_checkpoint
 from swahr.cli.command import check_unused, report
 from swahr.inference import export_network
 from swahr.nodes import instantiate
@@ -22,14 +22,29 @@ from swahr.nodes import instantiate
 def export(config: DictConfig) -> None:
     """Export a checkpoint with test-time settings to the ONNX file ``config.output``.
 
+    A joined checkpoint becomes two files. That of its second network ends in ``_second_stage.onnx``, and has
+    that network's own settings.
+
     Raises:
         ValueError: the output does not end in ``.onnx``, or the network is conditioned.
     """
     path = Path(config.output)
     if path.suffix != ".onnx":
         raise ValueError(f"output={path}: expected a file that ends in .onnx")
-    check_unused(path)
+    other = path.with_stem(f"{path.stem}_{SECOND_STAGE}")
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
+    second = checkpoint.second_stage
+    for file in (path, other) if second else (path,):
+        check_unused(file)
+    _export(path, checkpoint, config)
+    result = {"output": str(path), "skeleton": checkpoint.skeleton.name, "bytes": path.stat().st_size}
+    if second is not None:
+        _export(other, second, OmegaConf.create(second.config))
+        result[SECOND_STAGE] = str(other)
+    report(result)
+
+
+def _export(path: Path, checkpoint: Checkpoint, config: DictConfig) -> None:
     settings: dict[str, Any] = {
         name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS
     }
@@ -41,7 +56,7 @@ def export(config: DictConfig) -> None:
             "first stage's poses, too, and is not exported; use the checkpoint as it is"
         )
     if for_one_person:  # the second stage itself runs mirrored crops
-        settings["aggregate"] |= {"flip": False, "project": False}
+        settings["aggregate"] |= {"flip": False, "project": False, "test_scales": [1.0]}
     else:
         groups.pop(SECOND_STAGE, None)
     network = build_network_from(checkpoint)
@@ -54,4 +69,3 @@ def export(config: DictConfig) -> None:
         extract_peaks=None if for_one_person else instantiate(config.grouping.peaks, **facts),
         description=describe_run(groups | settings, own, checkpoint.skeleton, checkpoint.stamp),
     )
-    report({"output": str(path), "skeleton": checkpoint.skeleton.name, "bytes": path.stat().st_size})

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import Checkpoint, LambdaCallback, ProgressBar
 from omegaconf import DictConfig
 
 from swahr.data import Source
@@ -38,10 +38,13 @@ def build_trainer(
         for node in config.training.callbacks.values()
         if node is not None
     ]
+    # Lightning adds its own bar, which writes to stdout, and its own checkpoints where there are none.
+    switches = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
     describing = LambdaCallback(on_save_checkpoint=lambda *saved: saved[2].update(swahr=description))
     return _checked_trainer(
         config.trainer,
         callbacks=[*callbacks, describing],
+        **{name: any(isinstance(one, kind) for one in callbacks) for name, kind in switches.items()},
         logger=[
             MetricsFile(folder, name="", version=""),
             TensorBoardFiles(folder, name="tensorboard", version=""),

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
+from swahr.aggregate import Aggregator
+from swahr.decode.decoder import occluded_share
 from swahr.geometry import Affine, Alignment, map_from_input
-from swahr.map_kinds import HEATMAPS
 from swahr.second_stage.condition import PoseErrors, mirror_condition
 from swahr.second_stage.crops import confident_keypoints, crop_people, frames_of_people
 from swahr.skeleton import Skeleton
@@ -20,8 +20,8 @@ Network = Callable[..., NetworkOutput]
 Keypoints = Float32[Tensor, "n k 2"]
 """A condition: what a conditioned network sees beside crops (`swahr.second_stage.ConditionedNetwork`)."""
 Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
-Found = tuple[Float64[np.ndarray, "n k 2"], Float64[np.ndarray, "n k"]]
-"""Positions (frame: crop) and scores of the keypoints in n crops."""
+Found = tuple[Float64[np.ndarray, "n k 2"], Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"] | None]
+"""Positions (frame: crop) and scores of the keypoints in n crops; and, with occlusion maps, how hidden."""
 
 
 class SecondStage:
@@ -30,7 +30,7 @@ class SecondStage:
     A keypoint is the highest pixel of its heatmap, refined as in the first stage; its score is that pixel's
     heat. A person's score is the mean over all keypoints, with 0 for missing ones. People without a keypoint
     are returned as they are; people of whom the network sees no keypoint are left out. Whether a keypoint is
-    hidden is known from the first stage only.
+    hidden is known from the network's occlusion maps, or from the first stage if it has none.
 
     Args:
         skeleton: skeleton of the heatmaps' channels.
@@ -76,8 +76,9 @@ class SecondStage:
             raise ValueError(f"expected enlarge > 0 and batch_size >= 1, got {enlarge} and {batch_size}")
         self.skeleton, self.refine, self.alignment = skeleton, refine, alignment
         self.crop_size, self.enlarge, self.box_threshold = (sides[0], sides[1]), enlarge, box_threshold
-        self.flip, self.threshold, self.join_scores = flip, threshold, join_scores
-        self.batch_size, self.condition = batch_size, condition
+        self.threshold, self.join_scores, self.batch_size = threshold, join_scores, batch_size
+        self.condition = condition
+        self.aggregate = Aggregator(skeleton.flip_permutation, flip=flip)  # to merge maps only
 
     def __call__(
         self,
@@ -109,21 +110,28 @@ class SecondStage:
         ids: Sequence[int | None] = [None] * len(poses) if annotated is None else annotated
         shown = [self._shown(own, image_id) for own, image_id in zip(poses, ids, strict=True)]
         keypoints, scores = [own.keypoints.copy() for own in poses], [own.scores.copy() for own in poses]
+        occluded = [None if own.occluded is None else own.occluded.copy() for own in poses]
         for start in range(0, len(people), self.batch_size):
             batch = people[start : start + self.batch_size]
             pictures, frames = [images[image] for image, _, _ in batch], [frame for _, _, frame in batch]
             crops = crop_people(pictures, frames, self.crop_size).to(device)
             points = np.stack([frame.apply(shown[image][person]) for image, person, frame in batch])
             condition = [torch.from_numpy(points).float().to(device)] if self.condition else []
-            positions, heat = self.read(network, crops, *condition)
+            positions, heat, hidden = self.read(network, crops, *condition)
             for n, (image, person, frame) in enumerate(batch):
                 keypoints[image][person] = frame.inverse().apply(positions[n])
                 scores[image][person] = heat[n]
-        return [self._joined(*one) for one in zip(poses, keypoints, scores, strict=True)]
+                if hidden is not None:
+                    own = occluded[image]
+                    occluded[image] = own = np.zeros(scores[image].shape) if own is None else own
+                    own[person] = hidden[n]
+        return [self._joined(*one) for one in zip(poses, keypoints, scores, occluded, strict=True)]
 
     def read(self, network: Network, crops: UInt8[Tensor, "n 3 H W"], *condition: Keypoints) -> Found:
         """Return the keypoints of the person in each crop. Frame: crop; errors as in `__call__`."""
-        heatmaps = self._heatmaps(network, crops, *condition)
+        with torch.inference_mode():
+            maps = self.aggregate.forward_test_scale(self._seeing(network, crops, *condition), crops)
+        heatmaps = maps["heatmaps"]
         n, k, h, w = heatmaps.shape
         if k != self.skeleton.num_keypoints or not torch.isfinite(heatmaps.sum()):
             raise ValueError(
@@ -139,9 +147,12 @@ class SecondStage:
             present=np.ones((1, n * k), dtype=np.bool_),
             tag=np.zeros((1, 1)),
         )
-        refined = self.refine(groups, ImageMaps({"heatmaps": heatmaps.flatten(0, 1)}))
+        each = ImageMaps({name: merged.flatten(0, 1) for name, merged in maps.items()})
+        refined = self.refine(groups, each)
+        hidden = occluded_share(refined, each)
         crop_from_map = map_from_input(crops.shape[2] // h, self.alignment).inverse()
-        return crop_from_map.apply(refined.positions.reshape(n, k, 2)), groups.scores.reshape(n, k)
+        positions = crop_from_map.apply(refined.positions.reshape(n, k, 2))
+        return positions, groups.scores.reshape(n, k), None if hidden is None else hidden.reshape(n, k)
 
     def _frames(self, poses: Poses) -> list[Affine | None]:
         return frames_of_people(poses, self.crop_size, enlarge=self.enlarge, box_threshold=self.box_threshold)
@@ -154,21 +165,19 @@ class SecondStage:
             return shown
         return self.condition.of_image(shown, image_id, flip_permutation=self.skeleton.flip_permutation)
 
-    def _heatmaps(
-        self, network: Network, crops: UInt8[Tensor, "n 3 H W"], *condition: Keypoints
-    ) -> Float32[Tensor, "n k h w"]:
-        """Return heatmaps averaged over strides, at the finest, and over mirror images."""
+    def _seeing(self, network: Network, crops: Tensor, *condition: Keypoints) -> Network:
+        """Return the network with the condition of the crops, and in the next call of the mirrored ones."""
         permutation = self.skeleton.flip_permutation
-        with torch.inference_mode():
-            heatmaps = _merge_strides(network(crops, *condition))
-            if self.flip:
-                mirrored_condition = (mirror_condition(one, crops.shape[3], permutation) for one in condition)
-                mirrored = _merge_strides(network(crops.flip(3), *mirrored_condition))
-                heatmaps = (heatmaps + HEATMAPS.mirror(mirrored, permutation)) / 2
-        return heatmaps
+        mirrored = [mirror_condition(one, crops.shape[3], permutation) for one in condition]
+        views = iter((condition, mirrored))
+        return lambda images: network(images, *next(views))
 
     def _joined(
-        self, first: Poses, keypoints: Float64[np.ndarray, "p k 2"], scores: Float64[np.ndarray, "p k"]
+        self,
+        first: Poses,
+        keypoints: Float64[np.ndarray, "p k 2"],
+        scores: Float64[np.ndarray, "p k"],
+        occluded: Float64[np.ndarray, "p k"] | None,
     ) -> Poses:
         seen = np.count_nonzero(first.present, axis=1) > 0
         present = np.where(seen[:, None], scores > self.threshold, first.present)
@@ -180,15 +189,6 @@ class SecondStage:
             scores=scores,
             score=np.where(seen, score, first.score),
             present=present,
-            occluded=None if first.occluded is None else np.where(present, first.occluded, 0.0),
+            occluded=None if occluded is None else np.where(present, occluded, 0.0),
         )
         return joined.select(present.any(axis=1) | ~seen)
-
-
-def _merge_strides(output: NetworkOutput) -> Float32[Tensor, "n k h w"]:
-    maps = [one.heatmaps.float() for one in output]
-    h, w = maps[-1].shape[2:]
-    resized = [
-        F.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False) for coarse in maps[:-1]
-    ]
-    return torch.stack([*resized, maps[-1]]).mean(dim=0)

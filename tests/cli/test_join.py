@@ -1,4 +1,4 @@
-"""Both stages in one checkpoint, and a person network exported to ONNX."""
+"""Both stages in one checkpoint, and person networks exported to ONNX."""
 
 import json
 
@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from swahr import Predictor, load_checkpoint
 from swahr.images import read_image
+from swahr.inference import open_exported
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +42,47 @@ def test_one_checkpoint_carries_both_stages(swahr, checkpoint, person, joined, p
     assert "swahr.second_stage" not in load_checkpoint(joined).config["second_stage"]
 
 
-@pytest.mark.usefixtures("untyped")
-def test_training_and_export_take_the_first_stage_of_a_joined_checkpoint(swahr, checkpoint, joined, tmp_path):
+def test_training_takes_the_first_stage_of_a_joined_checkpoint(swahr, joined, tmp_path):
     command = ("train", "experiment=smoke", "grouping.peaks.threshold=-1", f"weights={joined}")
     assert swahr(*command, f"output={tmp_path}/t").code == 0
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_joined_checkpoint_is_exported_as_two_networks(
+    swahr, person, joined, photos, tmp_path, monkeypatch
+):
     pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
-    outcome = swahr("export", f"checkpoint={joined}", f"output={tmp_path}/x.onnx")
-    assert outcome.code == 0, outcome.stderr
-    exported = load_checkpoint(tmp_path / "x.onnx")
-    assert "second_stage" not in exported.config
-    assert exported.skeleton == load_checkpoint(checkpoint).skeleton
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
+    path, second = tmp_path / "both.onnx", tmp_path / "both_second_stage.onnx"
+    command = ("export", f"checkpoint={joined}", f"output={path}")
+    second.touch()
+    assert f"{second} is a file" in swahr(*command).error
+    assert not path.exists()
+    second.unlink()
+    result = swahr(*command).result
+    assert (result["output"], result["second_stage"]) == (str(path), str(second))
+    assert "second_stage" not in load_checkpoint(path).config
+    own = load_checkpoint(person["best"]).config
+    own["aggregate"] |= {"flip": False, "project": False}  # the second stage itself mirrors crops
+    assert load_checkpoint(second).config == own
+    stages = (f"checkpoint={path}", "second_stage=crops", f"second_stage.checkpoint={second}")
+    opened = []
+    monkeypatch.setattr(
+        "swahr.build.open_exported",
+        lambda *file, **run: opened.append(run["backend"]) or open_exported(*file, **run),
+    )
+    for name, arguments in (("torch", [f"checkpoint={joined}"]), ("onnx", [*stages, "backend=onnxruntime"])):
+        swahr("predict", *arguments, photos, "draw=false", f"output={tmp_path}/{name}").result  # noqa: B018 - it succeeds
+    expected, found = (
+        json.loads((tmp_path / name / "poses.json").read_text())["annotations"] for name in ("torch", "onnx")
+    )
+    assert len(expected) > 0
+    assert opened == ["onnxruntime"]
+    scores = [[person["score"] for person in people] for people in (expected, found)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=2e-4)
+    points = [np.array([person["keypoints"] for person in people]) for people in (expected, found)]
+    # The highest of an untrained network's pixels may be another one after rounding.
+    assert (np.abs(points[1] - points[0]) < 0.1).mean() > 0.9
 
 
 def test_what_cannot_be_joined(swahr, checkpoint, person, tmp_path):
@@ -98,12 +130,13 @@ def test_a_checkpoint_does_not_name_the_file_of_its_second_stage(checkpoint, per
 
 @pytest.mark.usefixtures("untyped")
 def test_an_exported_person_network_is_a_second_stage_and_no_first(
-    swahr, checkpoint, person, photos, tmp_path
+    swahr, checkpoint, person, photos, tmp_path, monkeypatch
 ):
     pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
     path = tmp_path / "person.onnx"
-    outcome = swahr("export", f"checkpoint={person['best']}", f"output={path}")
+    several = "aggregate.test_scales=[0.5,1.0]"  # has no effect on crops
+    outcome = swahr("export", f"checkpoint={person['best']}", several, f"output={path}")
     assert outcome.code == 0, outcome.stderr
     image = read_image(min(photos.iterdir()))
     expected = Predictor.from_checkpoint(checkpoint, second_stage=person["best"])(image)
@@ -112,6 +145,19 @@ def test_an_exported_person_network_is_a_second_stage_and_no_first(
     same = np.isclose(found.scores, expected.scores, atol=1e-7) & expected.present
     np.testing.assert_allclose(found.keypoints[same], expected.keypoints[same], atol=0.05)
     assert same.mean() > 0.5  # elsewhere the untrained network's highest pixels may differ
+    backends = []
+
+    def opened(*file, **run):
+        backends.append(run["backend"])
+        graph = open_exported(*file, **run)
+        return lambda crops: {**graph(crops), "depth": crops}
+
+    monkeypatch.setattr("swahr.build.open_exported", opened)
+    again = Predictor.from_checkpoint(checkpoint, second_stage=path)(image)  # with a map that nobody defined
+    np.testing.assert_array_equal(again.keypoints, found.keypoints)
+    command = ("evaluate", f"checkpoint={path}", "backend=onnxruntime", "pictures=0", f"output={tmp_path}/e")
+    assert "AP" in swahr(*command).result
+    assert backends == [None, "onnxruntime"]
     with pytest.raises(ValueError, match="got a single-person network"):
         Predictor.from_checkpoint(path)
     joined = swahr("join", f"first={checkpoint}", f"second={path}", f"output={tmp_path}/x.safetensors")

@@ -1,4 +1,4 @@
-"""The parallel branch and its training; `tests/cli/test_sstn.py` has whole runs."""
+"""The parallel branch and its training; `tests/cli/test_parts.py` has whole runs."""
 
 from dataclasses import replace
 from functools import partial

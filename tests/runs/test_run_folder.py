@@ -39,6 +39,17 @@ def test_a_run_leaves_checkpoints_curves_and_pictures(make_run, tmp_path):
     assert float(row["train/loss"]) == pytest.approx(sum(float(row[name]) for name in parts), rel=1e-4)
 
 
+def test_callbacks_that_are_left_out_are_not_replaced(make_run, tmp_path):
+    """Lightning's own bar would write to stdout, where commands print one JSON object."""
+    trainer = make_run(tmp_path / "all").trainer
+    assert type(trainer.progress_bar_callback).__name__ == "RichProgressBar"
+    assert len(trainer.checkpoint_callbacks) == 1
+    without = ("training.callbacks.progress=null", "training.callbacks.last=null")
+    trainer = make_run(tmp_path / "none", *without).trainer
+    assert trainer.progress_bar_callback is None
+    assert trainer.checkpoint_callbacks == []
+
+
 def test_both_checkpoints_hold_the_averaged_weights(make_run, tmp_path):
     run = make_run(tmp_path)
     run.trainer.fit(run.module, datamodule=run.data, weights_only=True)

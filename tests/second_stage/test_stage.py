@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swahr.decode import Dark, PixelCentre
+from swahr.decode import Dark, DarkWithScaleMap, PixelCentre
 from swahr.second_stage import SecondStage
 from swahr.skeleton import Skeleton
 from swahr.structures import Maps, Poses
@@ -43,14 +43,18 @@ class MirroredNetwork(BlobNetwork):
 
 
 class Constant:
-    """Heatmaps of given heights, equal everywhere."""
+    """Heatmaps of given heights, equal everywhere; and other maps by name."""
 
-    def __init__(self, *heights):
-        self.heights = torch.tensor(heights)
+    def __init__(self, *heights, **others):
+        self.fields = {"heatmaps": heights, **others}
 
     def __call__(self, crops):
-        n, _, h, w = crops.shape
-        return (Maps(4, {"heatmaps": self.heights[None, :, None, None].expand(n, -1, h // 4, w // 4)}),)
+        size = (len(crops), 3, crops.shape[2] // 4, crops.shape[3] // 4)
+        fields = {
+            name: torch.tensor(values)[None, :, None, None].expand(-1, -1, *size[2:]).repeat(size[0], 1, 1, 1)
+            for name, values in self.fields.items()
+        }
+        return (Maps(4, fields),)
 
 
 def picture(people, size=(200, 220), sigma=2.0):
@@ -159,6 +163,65 @@ def test_missing_keypoints_are_not_hidden():
     np.testing.assert_array_equal(found.occluded, [[0.75, 0.75, 0.0]] * 2)
     (found,) = stage()(Constant(0.5, 0.25, -1.0), [picture(HANDS)], [first_stage(HANDS)], CPU)
     assert found.occluded is None
+
+
+def test_occlusion_maps_of_the_single_person_network_say_which_keypoints_are_hidden():
+    """The share of heat by hand, in place of what the first stage found; 0 where a keypoint is missing."""
+    network = Constant(0.5, 0.25, -1.0, occlusion=(0.4, 0.05, 1.0))
+    poses = first_stage(HANDS)
+    for first in (poses, replace(poses, occluded=np.full((2, 3), 0.75))):
+        (found,) = stage()(network, [picture(HANDS)], [first], CPU)
+        np.testing.assert_allclose(found.occluded, [[0.8, 0.2, 0.0]] * 2, rtol=1e-6)
+        np.testing.assert_array_equal(found.hidden, [[True, False, False]] * 2)
+        (found,) = stage(flip=True)(network, [picture(HANDS)], [first], CPU)  # hands become equal
+        np.testing.assert_allclose(found.occluded, [[0.6, 0.6, 0.0]] * 2, rtol=1e-6)
+
+
+def test_occlusion_is_read_at_the_refined_keypoint():
+    class HiddenHead(BlobNetwork):
+        def __call__(self, crops):
+            coarse, fine = super().__call__(crops)
+            hidden = torch.tensor([0.0, 0.25, 1.0])[:, None, None]
+            return tuple(
+                Maps(maps.stride, {**maps.fields, "occlusion": maps.heatmaps * hidden})
+                for maps in (coarse, fine)
+            )
+
+    (plain,) = stage()(BlobNetwork(), [picture(HANDS)], [first_stage(HANDS)], CPU)
+    (found,) = stage()(HiddenHead(), [picture(HANDS)], [first_stage(HANDS)], CPU)
+    np.testing.assert_allclose(found.occluded, [[0.0, 0.25, 1.0]] * 2, rtol=1e-5)
+    np.testing.assert_array_equal(found.keypoints, plain.keypoints)
+    np.testing.assert_array_equal(found.score, plain.score)
+
+
+def test_people_without_keypoints_stay_as_hidden_as_they_were():
+    poses = first_stage(HANDS)
+    present = poses.present & np.array([[True], [False]])
+    empty = replace(poses, keypoints=np.where(present[..., None], poses.keypoints, np.nan), present=present)
+    network = Constant(0.5, 0.5, 0.5, occlusion=(0.5, 0.5, 0.5))
+    (found,) = stage()(network, [picture(HANDS)], [empty], CPU)
+    np.testing.assert_array_equal(found.occluded, [[1.0] * 3, [0.0] * 3])
+
+
+def test_refinement_reads_the_networks_scale_maps():
+    """A scale map of 0 leaves the width of DARK's kernel as it is, another one does not."""
+
+    class Scaled(BlobNetwork):
+        def __call__(self, crops):
+            coarse, fine = super().__call__(crops)
+            alpha = torch.full_like(fine.heatmaps, self.alpha)
+            return coarse, Maps(2, {**fine.fields, "scale_maps": alpha})
+
+    def keypoints(refine, alpha):
+        network = Scaled()
+        network.alpha = alpha
+        (found,) = stage(refine=refine, flip=True)(network, [picture(HANDS)], [first_stage(HANDS)], CPU)
+        return found.keypoints
+
+    np.testing.assert_array_equal(keypoints(DarkWithScaleMap(), 0.0), keypoints(Dark(), 0.0))
+    assert not np.array_equal(keypoints(DarkWithScaleMap(), 3.0), keypoints(Dark(), 3.0))
+    with pytest.raises(ValueError, match="expected the scale maps of a network with a scale head"):
+        stage(refine=DarkWithScaleMap())(BlobNetwork(), [picture(HANDS)], [first_stage(HANDS)], CPU)
 
 
 def test_nobody():
