@@ -30,6 +30,7 @@ class Words(NamedTuple):
 
 
 _BY_SIZE = (("coco", "APM"), ("coco", "APL"))
+_OF_PEOPLE = ("PCKh", "AP_visible", "AP_occluded", "implausible", "implausible_annotated")
 _BY_CROWDING = tuple(("crowdpose", f"AP_{name}") for name in ("easy", "medium", "hard"))
 _BINS = [f"{i / 10:.1f}" for i in range(10)]
 
@@ -67,6 +68,10 @@ def tables(
         ),
         "ways": (f"AP by {words.column}", _decodings(results, words)),
         "sizes": ("AP by person size and crowding", _parts(results, words)),
+        "people": (
+            f"PCKh, AP of visible and of occluded keypoints, shares of implausible poses, by {words.column}",
+            _of_people(results, words),
+        ),
         "differences": (
             "Differences in AP, with 95 % intervals (paired bootstrap over images)",
             _differences(results),
@@ -165,6 +170,17 @@ def _parts(results: Sequence[Result], words: Words) -> list[list[str]]:
         for test in runs[0]["tests"]
     ]
     return [[words.row, "test", *(name for _, name in columns)], *rows]
+
+
+def _of_people(results: Sequence[Result], words: Words) -> list[list[str]]:
+    """In percent."""
+    rows = [[words.row, "test", words.column, *(name.replace("_", ", ") for name in _OF_PEOPLE)]]
+    for variant, runs in by_variant(results).items():
+        for test, ways in runs[0]["tests"].items():
+            for way in (way for way, protocols in ways["metrics"].items() if "people" in protocols):
+                cells = [_metric(runs, test, way, "people", name) for name in _OF_PEOPLE]
+                rows.append([f"`{variant}`", test, f"`{way}`", *cells])
+    return rows
 
 
 def _not_compared(results: Sequence[Result]) -> str:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablation_parts.analysis import calibration
 from ablation_parts.testing import Detections
+from swahr.analysis import Anatomy, fit_anatomy, pckh, visibility_metrics
 from swahr.build import chosen_skeleton
 from swahr.build_data import build_source
 from swahr.checkpoint import load_checkpoint
@@ -24,6 +25,7 @@ from swahr.cli.overrides import compose_checked
 from swahr.data import Source
 from swahr.evaluation import Evaluator
 from swahr.evaluation.results import read_results, write_results
+from swahr.files import read_json
 
 FIRST = "first"
 """The name of the bottom-up network alone among the ways to use both."""
@@ -40,7 +42,7 @@ def run_people_tests(
     Args:
         checkpoint: the single-person network.
         tests: settings of `swahr evaluate` by test set.
-        choices: ``decodings``, ``decoding`` and ``evaluations`` of the plan's configuration.
+        choices: ``decodings``, ``decoding``, ``evaluations`` and ``anatomy`` of the plan's configuration.
         folder: for results files.
     """
     return {
@@ -59,11 +61,13 @@ def _test(checkpoint: Path, test: Mapping[str, Any], choices: Mapping[str, Any],
     results = {way: _results(config) for way, config in configs.items()}
     source = _source(configs[choices["decoding"]])
     truth = source.ground_truth()
+    anatomy = fit_anatomy(read_json(choices["anatomy"]), source.skeleton)
     metrics = {
         way: {
             protocol: _rounded(Evaluator(protocol=protocol)(truth, found, source.skeleton))
             for protocol in choices["evaluations"]
         }
+        | {"people": _rounded(_of_people(truth, found, anatomy))}
         for way, found in results.items()
     }
     chosen = results[choices["decoding"]]
@@ -116,5 +120,19 @@ def _source(config: DictConfig) -> Source:
     return source
 
 
-def _rounded(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: round(value, 6) for name, value in metrics.items()}
+def _of_people(
+    truth: Mapping[str, Any], results: list[dict[str, Any]], anatomy: Anatomy
+) -> dict[str, float | None]:
+    """PCKh, AP by visibility, and shares of implausible poses among those found and annotated."""
+    by_visibility = visibility_metrics(truth, results, anatomy.skeleton)
+    return {
+        "PCKh": pckh(truth, results, anatomy.skeleton).overall,
+        "AP_visible": by_visibility["visible"]["AP"],
+        "AP_occluded": by_visibility["occluded"]["AP"],
+        "implausible": anatomy.of_results(results).share,
+        "implausible_annotated": anatomy.of_annotations(truth).share,
+    }
+
+
+def _rounded(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 6) for name, value in metrics.items()}

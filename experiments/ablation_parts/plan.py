@@ -108,7 +108,8 @@ def _run(variant: Mapping[str, Any], seed: int, here: dict[str, Any], anywhere: 
         raise ValueError(f"{name}: {error}") from error
     plain: Any = {key: value for key, value in training.items_ex(resolve=False) if key not in _OF_ONE_MACHINE}
     composed = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
-    testing = {key: anywhere[key] for key in ("tests", "decodings", "decoding", "evaluations")}
+    keys = ("tests", "decodings", "decoding", "evaluations", "anatomy")
+    testing = {key: anywhere[key] for key in keys if key in anywhere}
     recorded = dict(_leaves({"train": composed, "test": testing}))
     if folders := [f"{key}={value}" for key, value in recorded.items() if str(value).startswith("/")]:
         raise ValueError(

@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.cli.command import compose_config
 from swahr.cli.evaluate import evaluate
 from swahr.cli.train import train
-from swahr.files import read_json
+from swahr.files import read_json, write_json
+from swahr.synthetic import SyntheticSource
 
 SIZES = ["data.module.train.size=2", "data.module.val.size=1", "training.callbacks.pictures=null"]
 PERSON = [
@@ -41,6 +42,10 @@ def plan(folder: Path, first: Path) -> DictConfig:
     config = compose_config("ablation_people", [f"first={first}", "resamples=20", *places])
     OmegaConf.set_struct(config, False)
     config.train, config.tests = PERSON, {"others": TEST}
+    config.anatomy = str(folder / "annotations.json")
+    write_json(
+        folder / "annotations.json", SyntheticSource(size=30, seed=7, image_size=(64, 64)).ground_truth()
+    )
     config.variants = [{"name": "plain", "overrides": [], "seeds": [0]}]
     return config
 
@@ -55,6 +60,11 @@ def test_single_person_networks_are_tested_behind_a_bottom_up_network(first, tmp
     assert metrics["first"]["coco"]["AP"] == pytest.approx(
         evaluate(compose_config("evaluate", alone)), abs=1e-6
     )
+    of_people = metrics["both"]["people"]
+    assert of_people.keys() == {
+        "PCKh", "AP_visible", "AP_occluded", "implausible", "implausible_annotated",
+    }  # fmt: skip
+    assert 0 <= of_people["PCKh"] <= 1
     (one,) = found["differences"]
     assert (one["run"], one["against"], one["test"]) == ("plain_0", "first", "others")
     expected = metrics["both"]["coco"]["AP"] - metrics["first"]["coco"]["AP"]
