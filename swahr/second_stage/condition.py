@@ -136,7 +136,7 @@ class PoseErrors:
 
         Args:
             people: all people of the image, NaN where keypoints are absent.
-            person: index of the person, who has at least one keypoint.
+            person: index of the person.
             flip_permutation: the counterpart of each keypoint.
             rng: source of all randomness.
         """
@@ -144,7 +144,7 @@ class PoseErrors:
         k = len(pose)
         chance, shift = rng.random((3, k)), rng.normal(size=(k, 2))
         known = pose[~np.isnan(pose).any(axis=1)]
-        side = np.ptp(known, axis=0).max()
+        side = np.ptp(known, axis=0).max() if len(known) else 0.0
         # A keypoint and its counterpart share one draw.
         is_inverted = chance[0, np.minimum(counterpart, np.arange(k))] < self.inversion
         found = np.where(is_inverted[:, None], pose[counterpart], pose)
