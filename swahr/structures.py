@@ -37,14 +37,13 @@ class Annotations:
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """An unmodified image with its annotations. Frame: image.
-
-    ``valid`` is False in regions that the loss ignores: crowds and people without labelled keypoints.
-    """
+    """An unmodified image with its annotations. Frame: image."""
 
     image: UInt8[np.ndarray, "H W 3"]
     annotations: Annotations
-    valid: Bool[np.ndarray, "H W"]
+    valid: Bool[
+        np.ndarray, "H W"
+    ]  # False where the loss ignores crowds and people without labelled keypoints
     image_id: int
 
 
@@ -62,10 +61,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one size. Frame: input. ``p`` is the maximum number of people; the padding is `ABSENT`.
-
-    Targets are computed on the training device (`swahr.targets`), so loaders only warp images.
-    """
+    """Samples of one size; ``p`` is the maximum number of people, the padding is `ABSENT`. Frame: input."""
 
     images: UInt8[Tensor, "b 3 H W"]
     keypoints: Float32[Tensor, "b p k 2"]
