@@ -41,9 +41,7 @@ class LabelledImage:
 
     image: UInt8[np.ndarray, "H W 3"]
     annotations: Annotations
-    valid: Bool[
-        np.ndarray, "H W"
-    ]  # False where the loss ignores crowds and people without labelled keypoints
+    valid: Bool[np.ndarray, "H W"]  # False in crowds and in people without labelled keypoints
     image_id: int
 
 
