@@ -25,7 +25,6 @@ from swahr.cli.overrides import compose_checked
 from swahr.data import Source
 from swahr.evaluation import Evaluator
 from swahr.evaluation.results import read_results, write_results
-from swahr.files import read_json
 
 FIRST = "first"
 """The name of the bottom-up network alone among the ways to use both."""
@@ -42,16 +41,25 @@ def run_people_tests(
     Args:
         checkpoint: the single-person network.
         tests: settings of `swahr evaluate` by test set.
-        choices: ``decodings``, ``decoding``, ``evaluations`` and ``anatomy`` of the plan's configuration.
+        choices: ``decodings``, ``decoding``, ``evaluations`` and ``anatomy`` of the plan's configuration. The
+            last are the settings of people whose limbs and joint angles are plausible.
         folder: for results files.
     """
+    usual = _source(_configuration(checkpoint, choices["anatomy"], folder / "anatomy"))
+    anatomy = fit_anatomy(usual.ground_truth(), usual.skeleton)
     return {
-        name: _test(checkpoint, test, choices, folder / f"results_{name}.json")
+        name: _test(checkpoint, test, choices, anatomy, folder / f"results_{name}.json")
         for name, test in tests.items()
     }
 
 
-def _test(checkpoint: Path, test: Mapping[str, Any], choices: Mapping[str, Any], file: Path) -> Detections:
+def _test(
+    checkpoint: Path,
+    test: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    anatomy: Anatomy,
+    file: Path,
+) -> Detections:
     ways: Mapping[str, Mapping[str, Any]] = choices["decodings"]
     folder = file.with_suffix("")
     configs = {
@@ -61,7 +69,6 @@ def _test(checkpoint: Path, test: Mapping[str, Any], choices: Mapping[str, Any],
     results = {way: _results(config) for way, config in configs.items()}
     source = _source(configs[choices["decoding"]])
     truth = source.ground_truth()
-    anatomy = fit_anatomy(read_json(choices["anatomy"]), source.skeleton)
     metrics = {
         way: {
             protocol: _rounded(Evaluator(protocol=protocol)(truth, found, source.skeleton))

@@ -10,8 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from swahr.cli.command import compose_config
 from swahr.cli.evaluate import evaluate
 from swahr.cli.train import train
-from swahr.files import read_json, write_json
-from swahr.synthetic import SyntheticSource
+from swahr.files import read_json
 
 SIZES = ["data.module.train.size=2", "data.module.val.size=1", "training.callbacks.pictures=null"]
 PERSON = [
@@ -42,10 +41,7 @@ def plan(folder: Path, first: Path) -> DictConfig:
     config = compose_config("ablation_people", [f"first={first}", "resamples=20", *places])
     OmegaConf.set_struct(config, False)
     config.train, config.tests = PERSON, {"others": TEST}
-    config.anatomy = str(folder / "annotations.json")
-    write_json(
-        folder / "annotations.json", SyntheticSource(size=30, seed=7, image_size=(64, 64)).ground_truth()
-    )
+    config.anatomy = {"data.module.val.seed": 7, "data.module.val.size": 30}
     config.variants = [{"name": "plain", "overrides": [], "seeds": [0]}]
     return config
 
