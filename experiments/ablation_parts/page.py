@@ -61,7 +61,20 @@ def tables(
         return f"{state}\n"
     origins = "; ".join(sorted({_origin(result["stamp"]) for result in results}))
     below = f"`{command}`, from {counted(len(results), 'run')} ({origins})."
-    parts = {
+    parts = _all_tables(results, words)
+    if unknown := [name for name in chosen or () if name not in parts]:
+        raise ValueError(f"tables: expected some of {', '.join(parts)}, got {', '.join(unknown)}")
+    shown = [
+        f"### {title}\n\n{_table(rows)}\n\n{below}\n"
+        for title, rows in (parts[name] for name in chosen or parts)
+        if len(rows) > 1
+    ]
+    return "\n".join([*shown, f"{state}\n"])
+
+
+def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str, list[list[str]]]]:
+    """Title and rows of every table."""
+    return {
         "main": (
             f"AP, {words.column} `{words.chosen}`, mean ± standard deviation over seeds",
             _main(results, words),
@@ -90,14 +103,6 @@ def tables(
             _shares(results, words),
         ),
     }
-    if unknown := [name for name in chosen or () if name not in parts]:
-        raise ValueError(f"tables: expected some of {', '.join(parts)}, got {', '.join(unknown)}")
-    shown = [
-        f"### {title}\n\n{_table(rows)}\n\n{below}\n"
-        for title, rows in (parts[name] for name in chosen or parts)
-        if len(rows) > 1
-    ]
-    return "\n".join([*shown, f"{state}\n"])
 
 
 def _origin(stamp: Mapping[str, Any]) -> str:

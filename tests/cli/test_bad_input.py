@@ -195,7 +195,7 @@ def test_checkpoints_that_do_not_fit(swahr, checkpoint, nine_keypoint_dataset, t
         ("lr=1 trainer.max_epoch=3", "did you mean training.optimiser.lr?"),
         (
             "model=tinny",
-            "no model=tinny (did you mean model=tiny?); the options are hrnet_w32, lite, person_lite",
+            "no model=tinny (did you mean model=tiny?); the options are conditioned_tiny, hrnet_w32, lite",
         ),
         ("experiment=smok", "did you mean experiment=smoke?"),
         ("-m loss=mse,sawhr", "no loss=sawhr (did you mean loss=sahr or loss=swahr"),
