@@ -257,6 +257,7 @@ def test_an_unknown_section(tmp_path: Path):
 
 MEMORY = """
 import torch
+from benchmarks.memory import peak_bytes
 held = []
 def take():
     torch.ones(1 << 25)  # given back before the end
