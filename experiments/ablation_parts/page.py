@@ -49,7 +49,7 @@ def tables(
         missing: names of runs without a file.
         words: what the tables speak of.
         command: makes these tables.
-        chosen: names of the tables; None: all.
+        chosen: names of the tables; None: all, and which runs are missing.
 
     Raises:
         ValueError: there is no table of a name.
@@ -69,7 +69,7 @@ def tables(
         for title, rows in (parts[name] for name in chosen or parts)
         if len(rows) > 1
     ]
-    return "\n".join([*shown, f"{state}\n"])
+    return "\n".join([*shown, *([f"{state}\n"] if chosen is None else [])])
 
 
 def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str, list[list[str]]]]:
