@@ -126,7 +126,8 @@ def _finish(run: Run, config: DictConfig, runs: Sequence[Run]) -> None:
     tested = test(checkpoint, run.tests, choices, run.folder)
     files = [value for test in run.tests.values() for value in test.values() if Path(str(value)).is_file()]
     files += [checkpoint, *(test.file for test in tested.values())]
-    files += [] if config.first is None else [config.first]
+    files += [value for value in choices.get("anatomy", {}).values() if Path(str(value)).is_file()]
+    trained = training["stamp"]
     write_json(
         run.result,
         {
@@ -140,11 +141,20 @@ def _finish(run: Run, config: DictConfig, runs: Sequence[Run]) -> None:
             "loss_shares": loss_shares(rows),
             "tests": {name: test.report for name, test in tested.items()},
             "differences": _differences(run, tested, config, runs),
+            **({} if config.first is None else {"first": _sha256(config.first)}),
             **run.recorded,
             "stamp": provenance(seed=run.seed, files=files)
-            | {"trained_by": training["stamp"]["commit"], "trained_on": training["stamp"]["device"]},
+            | {
+                "trained_by": trained["commit"],
+                "trained_on": trained["device"],
+                "trained_with": trained["sha256"],
+            },
         },
     )
+
+
+def _sha256(file: str) -> str:
+    return provenance(seed=None, files=[file])["sha256"][Path(file).name]
 
 
 def _images_per_step(config: Mapping[str, Any]) -> int:
@@ -206,6 +216,11 @@ def _write_page(
     if config.tables is not None:
         command += f" tables=[{','.join(config.tables)}]"
     missing = [*states["resumable"], *states["missing"]]
+    if len(firsts := {result["first"] for result in results if "first" in result}) > 1:
+        raise ValueError(
+            f"{config.results}: expected one bottom-up network before all others, got results with "
+            f"{len(firsts)}; test the runs again with the same first=…"
+        )
     words = Words(config.rows, config.columns, config.decoding, config.against)
     text = tables(results, missing, words, command, config.tables)
     if results and config.tables is None:

@@ -87,8 +87,8 @@ plt.show()
 # %% [markdown]
 # ## 3. Learning curves
 #
-# AP on 100 other images, which choose the weights that are tested. Curves that still rise at the end say
-# that longer training would change the figures.
+# AP on 100 other images, which choose the weights that are tested. Curves that still rise at the end suggest
+# that longer training would raise AP.
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +12,12 @@ from matplotlib.axes import Axes
 from ablation_parts.page import Result, by_variant, counted, with_scale_maps
 from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
 
-_COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")
+_COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")
 
 
 def draw_results(results: Sequence[Result], test: str, footer: str) -> npt.NDArray[np.uint8]:
     """Learning curves and, if there are scale maps, their width against person size on a test set."""
-    colours = dict(zip(by_variant(results), _COLOURS, strict=False))
+    colours = dict(zip(by_variant(results), cycle(_COLOURS), strict=False))
     measured = {
         variant: values for (variant, name), values in with_scale_maps(results).items() if name == test
     }

@@ -14,12 +14,12 @@ Result = Mapping[str, Any]
 
 
 class Words(NamedTuple):
-    """What a plan's tables speak of.
+    """The words of a plan's tables.
 
     Attributes:
         row: what the variants are, e.g. ``loss``.
         column: what the ``decodings`` are, e.g. ``decoding``.
-        chosen: the one of all tables but the one of decodings.
+        chosen: the decoding shown in all tables but that of decodings.
         against: the variant from which others differ.
     """
 
@@ -47,7 +47,7 @@ def tables(
     Args:
         results: the files' contents, in the order of the plan.
         missing: names of runs without a file.
-        words: what the tables speak of.
+        words: the plan's words.
         command: makes these tables.
         chosen: names of the tables; None: all, and which runs are missing.
 
@@ -55,7 +55,7 @@ def tables(
         ValueError: there is no table of a name.
     """
     state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
-    if single := _not_compared(results):
+    if single := _not_compared(results, words.against):
         state += f" Not compared with `{words.against}` of the same seed: {single}."
     if not results:
         return f"{state}\n"
@@ -133,7 +133,7 @@ def _spread(values: Iterable[float | None], factor: float = 100, digits: int = 1
     defined = [factor * value for value in values if value is not None and (value >= 0 or factor == 1)]
     if not defined:
         return "n/a"
-    return f"{fmean(defined):.{digits}f}" + (f" ± {stdev(defined):.{digits}f}" if len(defined) > 1 else "")
+    return f"{fmean(defined):z.{digits}f}" + (f" ± {stdev(defined):.{digits}f}" if len(defined) > 1 else "")
 
 
 def _metric(runs: Sequence[Result], test: str, decoding: str, protocol: str, name: str) -> str:
@@ -188,9 +188,15 @@ def _of_people(results: Sequence[Result], words: Words) -> list[list[str]]:
     return rows
 
 
-def _not_compared(results: Sequence[Result]) -> str:
+def _not_compared(results: Sequence[Result], against: str) -> str:
     """The runs that have others of their seed, but no difference: the detections were not on that machine."""
-    compared = {one[key] for run in results for one in run["differences"] for key in ("run", "against")}
+    compared = {
+        one[key]
+        for run in results
+        for one in run["differences"]
+        if one["against"].rpartition("_")[0] == against
+        for key in ("run", "against")
+    }
     seeds = Counter(run["seed"] for run in results)
     return ", ".join(run["name"] for run in results if seeds[run["seed"]] > 1 and run["name"] not in compared)
 

@@ -67,6 +67,7 @@ def _test(
     }
     _check_images(file, configs)
     results = {way: _results(config) for way, config in configs.items()}
+    results |= _exchanged(results[FIRST], results[choices["decoding"]])
     source = _source(configs[choices["decoding"]])
     truth = source.ground_truth()
     metrics = {
@@ -119,6 +120,20 @@ def _results(config: DictConfig) -> list[dict[str, Any]]:
     with redirect_stdout(StringIO()):  # its metrics
         evaluate(config)
     return read_results(Path(config.output, "results.json"))
+
+
+def _exchanged(first: list[dict[str, Any]], both: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """What scores and keypoints gain: each stage's keypoints with the other's scores of people.
+
+    Empty if the second stage left somebody out, so that it is not known who is who.
+    """
+    if [one["image_id"] for one in first] != [one["image_id"] for one in both]:
+        return {}
+    pairs = list(zip(first, both, strict=True))
+    return {
+        "rescored": [{**ours, "score": theirs["score"]} for ours, theirs in pairs],
+        "refined": [{**theirs, "score": ours["score"]} for ours, theirs in pairs],
+    }
 
 
 def _source(config: DictConfig) -> Source:

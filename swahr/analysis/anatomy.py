@@ -30,10 +30,10 @@ class Plausibility:
     """How many poses are implausible.
 
     Attributes:
-        share: of the poses examined, those with a limb or an angle outside; None without any.
+        share: of the poses examined, those with an unusual limb or angle; None without any.
         examined: the number of poses with at least three limbs.
         skipped: the number of the other poses.
-        by_part: how many poses have each limb or angle outside, without zeros.
+        by_part: in how many poses each limb or angle is unusual, without zeros.
     """
 
     share: float | None
@@ -144,11 +144,11 @@ def fit_anatomy(truth: Mapping[str, Any], skeleton: Skeleton, *, tail: float = 0
 
 def _annotated(truth: Mapping[str, Any], skeleton: Skeleton) -> Points:
     """The people whose category has the skeleton's keypoints, without crowd regions."""
-    require_keys(truth, ("annotations", "categories"), "training annotations")
+    require_keys(truth, ("annotations", "categories"), "annotations")
     names = {str(one.get("id")): tuple(one.get("keypoints") or ()) for one in truth["categories"]}
     if skeleton.keypoints not in names.values():
         raise ValueError(
-            f"expected training annotations with the keypoints of skeleton '{skeleton.name}', got categories "
+            f"expected annotations with the keypoints of skeleton '{skeleton.name}', got categories "
             f"with {list(names.values())}; use annotations of this skeleton"
         )
     people = []

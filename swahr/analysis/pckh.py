@@ -49,8 +49,8 @@ def pckh(
     """The share of labelled keypoints found within ``fraction`` of the head's size.
 
     The keypoints of a person are compared with those of the detection that `diagnose` matches; nothing of a
-    missed person is found. Detections of nobody do not matter. The head's size is the first of these that a
-    person's labels give:
+    missed person is found. Detections that match nobody do not count. The head's size is the first of these
+    that a person's labels give:
 
     1. the longest distance between keypoints with ``head`` or ``neck`` in their names: CrowdPose's head and
        neck, MPII's and PoseTrack's top and bottom of the head;

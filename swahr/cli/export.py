@@ -34,8 +34,10 @@ def export(config: DictConfig) -> None:
     other = path.with_stem(f"{path.stem}_{SECOND_STAGE}")
     checkpoint = load_checkpoint(config.checkpoint, trust=config.trust or ())
     second = checkpoint.second_stage
-    for file in (path, other) if second else (path,):
-        check_unused(file)
+    for file, network in ((path, checkpoint), (other, second)):
+        if network is not None:
+            check_unused(file)
+            _check_exportable(network)
     _export(path, checkpoint, config)
     result = {"output": str(path), "skeleton": checkpoint.skeleton.name, "bytes": path.stat().st_size}
     if second is not None:
@@ -44,17 +46,20 @@ def export(config: DictConfig) -> None:
     report(result)
 
 
+def _check_exportable(checkpoint: Checkpoint) -> None:
+    if is_of_one_person(checkpoint) and checkpoint.config[SECOND_STAGE].get("condition"):
+        raise ValueError(
+            f"{checkpoint.path}: expected a network of images alone, got a conditioned one, which needs the "
+            "first stage's poses, too, and is not exported; use the checkpoint as it is"
+        )
+
+
 def _export(path: Path, checkpoint: Checkpoint, config: DictConfig) -> None:
     settings: dict[str, Any] = {
         name: OmegaConf.to_container(config[name], resolve=True) for name in TEST_TIME_GROUPS
     }
     for_one_person = is_of_one_person(checkpoint)
     groups = dict(checkpoint.config)
-    if for_one_person and groups[SECOND_STAGE].get("condition"):
-        raise ValueError(
-            f"{checkpoint.path}: expected a network of images alone, got a conditioned one, which needs the "
-            "first stage's poses, too, and is not exported; use the checkpoint as it is"
-        )
     if for_one_person:  # the second stage itself runs mirrored crops
         settings["aggregate"] |= {"flip": False, "project": False, "test_scales": [1.0]}
     else:

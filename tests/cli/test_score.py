@@ -53,4 +53,4 @@ def test_other_measures(swahr, files, tmp_path):
     assert scored["implausible"]["found"]["by_part"]["left_shoulder-left_elbow"] == elbows
     other = training(files["annotations"], tmp_path / "other.json", CROWDPOSE.keypoints)
     error = swahr(*command, "--anatomy", other, "--insist").error
-    assert "expected training annotations with the keypoints of skeleton 'coco'" in error
+    assert "expected annotations with the keypoints of skeleton 'coco'" in error
