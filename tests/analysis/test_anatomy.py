@@ -227,7 +227,7 @@ def test_bad_input():
     ):
         fit_anatomy(people, CROWDPOSE)
     with pytest.raises(
-        ValueError, match=r"training annotations: expected the keys .*'categories'.* are missing"
+        ValueError, match=r"annotations: expected the keys .*'categories'.* are missing"
     ):
         fit_anatomy({"annotations": []}, COCO)
     few = people | {"annotations": people["annotations"][:19]}
