@@ -226,9 +226,7 @@ def test_bad_input():
         ValueError, match="annotations with the keypoints of skeleton 'crowdpose', got categor"
     ):
         fit_anatomy(people, CROWDPOSE)
-    with pytest.raises(
-        ValueError, match=r"annotations: expected the keys .*'categories'.* are missing"
-    ):
+    with pytest.raises(ValueError, match=r"annotations: expected the keys .*'categories'.* are missing"):
         fit_anatomy({"annotations": []}, COCO)
     few = people | {"annotations": people["annotations"][:19]}
     with pytest.raises(
