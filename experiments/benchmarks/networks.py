@@ -42,7 +42,9 @@ def untrained_network(
     # Initial weights by fan-in: with the published deviation, the maps of an untrained network are about
     # 1e-14, and its gradients are denormal numbers, which slow a CPU down.
     if "initial_std" in model.backbone:
-        model = OmegaConf.merge(model, {"backbone": {"initial_std": None}})  # type: ignore[assignment]
+        by_fan_in = OmegaConf.merge(model, {"backbone": {"initial_std": None}})
+        assert isinstance(by_fan_in, DictConfig)
+        model = by_fan_in
     network = build_network(model_node(model, needs or instantiate(config.loss).needs), COCO)
     assert isinstance(network, HigherHRNet)
     return network.to(device).eval()
