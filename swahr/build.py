@@ -209,7 +209,7 @@ def second_stage_step(
 
 def _person_network(
     checkpoint: Checkpoint, *, precision: Precision = "fp32", backend: Backend | None = None, **run: Any
-) -> tuple[Callable[[Tensor], NetworkOutput], dict[str, Any], torch.device]:
+) -> tuple[Callable[..., NetworkOutput], dict[str, Any], torch.device]:
     """A single-person network of any file, facts about it, and its device."""
     if not checkpoint.is_exported:
         network = TorchNetwork(build_network_from(checkpoint), precision=precision, **run)
@@ -217,9 +217,10 @@ def _person_network(
     graph = open_exported(checkpoint.path, precision=precision, backend=backend)
     facts, stride = {"size_multiple": checkpoint.facts["size_multiple"]}, checkpoint.facts["strides"][-1]
 
-    def network_output(crops: Tensor) -> NetworkOutput:
+    def network_output(crops: Tensor, *condition: Tensor) -> NetworkOutput:
+        fields = graph(crops, *condition)
         # Without maps of other packages, whose kinds are defined beside heads that nobody imported.
-        return (Maps(stride, {name: one for name, one in graph(crops).items() if hasattr(Maps, name)}),)
+        return (Maps(stride, {name: one for name, one in fields.items() if hasattr(Maps, name)}),)
 
     return network_output, facts, torch.device("cpu")
 

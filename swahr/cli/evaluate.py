@@ -101,6 +101,8 @@ def _finder(
     if not is_of_one_person(checkpoint):
         predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
         return partial(outcomes, predictor, source, **sizes)
+    if config.backend is not None and not checkpoint.is_exported:
+        raise ValueError(f"{checkpoint.path}: expected an exported .onnx file for backend={config.backend}")
     own = {**config.second_stage, "checkpoint": str(checkpoint.path)}
     run = {name: run[name] for name in ("device", "precision", "channels_last", "backend")}
     step = second_stage_step(

@@ -26,7 +26,7 @@ def export(config: DictConfig) -> None:
     that network's own settings.
 
     Raises:
-        ValueError: the output does not end in ``.onnx``, or the network is conditioned.
+        ValueError: the output does not end in ``.onnx``.
     """
     path = Path(config.output)
     if path.suffix != ".onnx":
@@ -37,21 +37,12 @@ def export(config: DictConfig) -> None:
     for file, network in ((path, checkpoint), (other, second)):
         if network is not None:
             check_unused(file)
-            _check_exportable(network)
     _export(path, checkpoint, config)
     result = {"output": str(path), "skeleton": checkpoint.skeleton.name, "bytes": path.stat().st_size}
     if second is not None:
         _export(other, second, OmegaConf.create(second.config))
         result[SECOND_STAGE] = str(other)
     report(result)
-
-
-def _check_exportable(checkpoint: Checkpoint) -> None:
-    if is_of_one_person(checkpoint) and checkpoint.config[SECOND_STAGE].get("condition"):
-        raise ValueError(
-            f"{checkpoint.path}: expected a network of images alone, got a conditioned one, which needs the "
-            "first stage's poses, too, and is not exported; use the checkpoint as it is"
-        )
 
 
 def _export(path: Path, checkpoint: Checkpoint, config: DictConfig) -> None:
@@ -67,10 +58,12 @@ def _export(path: Path, checkpoint: Checkpoint, config: DictConfig) -> None:
     network = build_network_from(checkpoint)
     own = network_facts(network)
     facts = skeleton_facts(checkpoint.skeleton) | target_facts(checkpoint.config["targets"]) | own
+    is_conditioned = for_one_person and groups[SECOND_STAGE].get("condition") is not None
     export_network(
         path,
         network=network,
         aggregate=instantiate(settings["aggregate"], **facts),
         extract_peaks=None if for_one_person else instantiate(config.grouping.peaks, **facts),
         description=describe_run(groups | settings, own, checkpoint.skeleton, checkpoint.stamp),
+        conditions=checkpoint.skeleton.num_keypoints if is_conditioned else 0,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from swahr.aggregate import Aggregator
@@ -16,7 +16,7 @@ from swahr.grouping import PeakExtractor
 from swahr.inference.torch_network import fold_batch_norm
 from swahr.structures import DenseMaps
 
-INPUT = "images"
+INPUT, CONDITION = "images", "condition"
 _DYNAMIC = {0: "images", 2: "height", 3: "width"}
 _OPSET = 17  # supported since ONNX Runtime 1.12 and OpenVINO 2023.0
 _TRACED_SIDE = 256
@@ -33,12 +33,17 @@ class _Graph(nn.Module):
         self.aggregate = aggregate
         self.extract_peaks = extract_peaks
 
-    def forward(self, images: UInt8[Tensor, "b 3 H W"]) -> tuple[Tensor, ...]:
-        return tuple(self.named(images).values())
+    def forward(
+        self, images: UInt8[Tensor, "b 3 H W"], *condition: Float[Tensor, "b k 2"]
+    ) -> tuple[Tensor, ...]:
+        return tuple(self.named(images, *condition).values())
 
-    def named(self, images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
+    def named(
+        self, images: UInt8[Tensor, "b 3 H W"], *condition: Float[Tensor, "b k 2"]
+    ) -> dict[str, Tensor]:
         """The outputs by name: every predicted map, merged, and the peaks."""
-        fields = self.aggregate.forward_test_scale(self.network, images)
+        network = lambda views: self.network(views, *condition)  # noqa: E731
+        fields = self.aggregate.forward_test_scale(network, images)
         if self.extract_peaks is None:
             return dict(fields)
         peaks = self.extract_peaks.in_tensors(DenseMaps(fields, map_from_image=()))
@@ -57,6 +62,7 @@ def export_network(
     aggregate: Aggregator,
     extract_peaks: PeakExtractor | None,
     description: str,
+    conditions: int = 0,
 ) -> None:
     """Write an ONNX file that takes images of any number and size.
 
@@ -69,6 +75,8 @@ def export_network(
         aggregate: its flip and projection become part of the graph, its input sizes do not.
         extract_peaks: becomes part of the graph, as `PeakExtractor.in_tensors`; None leaves the peaks out.
         description: see `swahr.checkpoint.describe_run`.
+        conditions: number of keypoints (x, y) that the network takes beside each image, for a
+            `swahr.second_stage.ConditionedNetwork`; the aggregator must not flip images then.
 
     Raises:
         ImportError: the package ``onnx`` is not installed.
@@ -81,20 +89,22 @@ def export_network(
             f"{list(aggregate.test_scales)}; add 'aggregate.test_scales=[1.0]'"
         )
     graph = _Graph(network.cpu(), aggregate, extract_peaks).eval()
-    images = torch.zeros(1, 3, _TRACED_SIDE, _TRACED_SIDE, dtype=torch.uint8)
+    inputs = {INPUT: torch.zeros(1, 3, _TRACED_SIDE, _TRACED_SIDE, dtype=torch.uint8)}
+    if conditions:
+        inputs[CONDITION] = torch.zeros(1, conditions, 2)
     # The tracing exporter needs no package but onnx. Only newer versions of PyTorch have the switch.
     is_new = "dynamo" in inspect.signature(torch.onnx.export).parameters
     tracing: dict[str, Any] = {"dynamo": False} if is_new else {}
     with whole_file(path) as partial, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # constants in the trace are intended
-        names = list(graph.named(images))
+        names = list(graph.named(*inputs.values()))
         torch.onnx.export(
             graph,
-            (images,),
+            tuple(inputs.values()),
             str(partial),
-            input_names=[INPUT],
+            input_names=[*inputs],
             output_names=names,
-            dynamic_axes={INPUT: _DYNAMIC} | {name: {0: "images"} for name in names},
+            dynamic_axes={name: {0: "images"} for name in [*inputs, *names]} | {INPUT: _DYNAMIC},
             opset_version=_OPSET,
             **tracing,
         )

@@ -15,15 +15,15 @@ from torch import Tensor
 from swahr.aggregate import Aggregator, Inputs
 from swahr.checkpoint import import_onnx
 from swahr.choices import check_choice
-from swahr.inference.export import INPUT, PEAKS
+from swahr.inference.export import PEAKS
 from swahr.inference.torch_network import Precision
 from swahr.structures import DenseMaps, Peaks
 
 _NAMES_OF_FORMAT_1 = {"scales": "scale_maps"}
 
 Backend = Literal["onnxruntime", "openvino"]
-ExportedNetwork = Callable[[UInt8[Tensor, "b 3 H W"]], dict[str, Tensor]]
-"""Predicts the graph's outputs by name, for images on the CPU."""
+ExportedNetwork = Callable[..., dict[str, Tensor]]
+"""Predicts the graph's outputs by name, for images (b 3 H W) on the CPU and, where it has any, other inputs."""
 
 
 def open_exported(
@@ -57,10 +57,12 @@ def _open_onnxruntime(path: Path) -> ExportedNetwork:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = [each.name for each in session.get_inputs()]
     names = [output.name for output in session.get_outputs()]
 
-    def run(images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
-        return _named(names, session.run(names, {INPUT: images.numpy()}))
+    def run(images: UInt8[Tensor, "b 3 H W"], *others: Tensor) -> dict[str, Tensor]:
+        given = {name: tensor.numpy() for name, tensor in zip(inputs, (images, *others), strict=True)}
+        return _named(names, session.run(names, given))
 
     return run
 
@@ -87,8 +89,8 @@ def _open_openvino(path: Path, precision: Precision) -> ExportedNetwork:
     # OpenVINO may give an output several names; only those in the file are reliable.
     names = [output.name for output in import_onnx().load(path, load_external_data=False).graph.output]
 
-    def run(images: UInt8[Tensor, "b 3 H W"]) -> dict[str, Tensor]:
-        found = model(images.numpy())
+    def run(images: UInt8[Tensor, "b 3 H W"], *others: Tensor) -> dict[str, Tensor]:
+        found = model([tensor.numpy() for tensor in (images, *others)])
         return _named(names, [found[name] for name in names])
 
     return run

@@ -79,14 +79,13 @@ def condition_maps(
 
     The maps of keypoints that are missing (NaN) or outside the crop are 0.
     """
-    limits = keypoints.new_tensor(size[::-1])
-    is_inside = ((keypoints >= 0) & (keypoints < limits)).all(dim=2)  # False for NaN
-    x, y = (
-        torch.exp(
-            (torch.arange(side // STRIDE, device=keypoints.device) + 0.5 - at).square() / (-2 * deviation**2)
-        )
-        for side, at in zip(size[::-1], (keypoints / STRIDE).nan_to_num()[..., None].unbind(2), strict=True)
-    )  # (b k w) and (b k h)
+    is_inside = keypoints.new_ones(keypoints.shape[:2], dtype=torch.bool)
+    profiles = []  # (b k w) and (b k h)
+    for side, at in zip(size[::-1], keypoints.unbind(2), strict=True):  # an exported graph keeps the sizes
+        is_inside = is_inside & (at >= 0) & (at < side)  # False for NaN
+        away = torch.arange(side // STRIDE, device=at.device) + 0.5 - (at / STRIDE).nan_to_num()[..., None]
+        profiles.append(torch.exp(away.square() / (-2 * deviation**2)))
+    x, y = profiles
     return torch.where(is_inside[..., None, None], y[..., :, None] * x[..., None, :], 0.0)
 
 

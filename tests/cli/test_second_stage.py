@@ -158,6 +158,8 @@ def test_a_person_network_is_evaluated_on_annotated_people_as_in_its_training(sw
     results = json.loads((tmp_path / "e/results.json").read_text())
     assert len(results) > 0
     assert "crop_size" in swahr(*command, "second_stage.crop_size=[60,32]", f"output={tmp_path}/f").error
+    error = swahr(*command, "backend=onnxruntime", f"output={tmp_path}/g").error
+    assert f"{person['best']}: expected an exported .onnx file for backend=onnxruntime" in error
 
 
 def test_stages_of_different_keypoints_do_not_match(swahr, small, nine_keypoint_dataset, person, tmp_path):

@@ -1,5 +1,6 @@
 """The first stage's pose as an input: its maps, and what a network learns from it."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from small_network import small_network
 from torch import Tensor, nn
 
+from swahr.aggregate import Aggregator
 from swahr.decode import Dark
+from swahr.inference import export_network, open_exported
 from swahr.runs.initial_weights import take_over
 from swahr.second_stage import (
     ConditionedNetwork,
@@ -52,6 +55,30 @@ def test_maps_by_hand() -> None:
     assert not maps[0, 1:].any()  # missing, and just outside
     assert not maps[1, 1].any()
     assert maps[1, 2].argmax() == 5
+
+
+@pytest.mark.parametrize("size", [(96, 64), (128, 160)])
+@pytest.mark.usefixtures("untyped")  # sizes are tensors while a network is exported
+def test_the_exported_graph_sees_the_condition_in_crops_of_any_size(tmp_path: Path, size) -> None:
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'swahr[onnx]'")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'swahr[onnx]'")
+    network = ConditionedNetwork(small_network(3, heads=("heatmaps",)), 3).eval()
+    nn.init.normal_(network.paint.weight)
+    crops = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    seen = torch.rand(2, 3, 2) * max(size)  # some of them outside
+    seen[0, 0] = NAN
+    aggregate, path = Aggregator(FLIP, input_size=64, flip=False, project=False), tmp_path / "graph.onnx"
+    with torch.no_grad():
+        own, other = (
+            aggregate.forward_test_scale(lambda views, shown=shown: network(views, shown), crops)["heatmaps"]
+            for shown in (seen, seen.flip(0))
+        )
+    assert (own - other).abs().max() > 0.03
+    export_network(
+        path, network=network, aggregate=aggregate, extract_peaks=None, description="{}", conditions=3
+    )
+    graph = open_exported(path, backend="onnxruntime")
+    torch.testing.assert_close(graph(crops, seen)["heatmaps"], own, rtol=0, atol=1e-4)
 
 
 def test_the_mirrored_condition_has_the_mirrored_maps_of_the_other_side() -> None:
