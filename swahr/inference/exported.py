@@ -23,7 +23,7 @@ _NAMES_OF_FORMAT_1 = {"scales": "scale_maps"}
 
 Backend = Literal["onnxruntime", "openvino"]
 ExportedNetwork = Callable[..., dict[str, Tensor]]
-"""Predicts the graph's outputs by name, for images (b 3 H W) on the CPU and, where it has any, other inputs."""
+"""Predicts the graph's outputs by name, for images (b 3 H W) on the CPU and any further inputs."""
 
 
 def open_exported(
