@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from pack_weights import pack
+from pack_weights import pack, pack_discriminators
+from safetensors.torch import load_file
+from torch import nn
 
 from swahr import Predictor, load_checkpoint
+from swahr.second_stage import ConfidenceDiscriminator, PoseDiscriminator
 
 CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoint" / "format_2.safetensors"
 
@@ -44,3 +47,20 @@ def test_weights_that_half_precision_cannot_hold(tmp_path: Path, monkeypatch) ->
     monkeypatch.setattr("pack_weights.load_checkpoint", lambda path: checkpoint)
     with pytest.raises(ValueError, match="beyond the range of half precision"):
         pack(CHECKPOINT, tmp_path / "packed.safetensors")
+
+
+def test_discriminators_are_packed_from_the_checkpoint_of_an_adversarial_training(tmp_path: Path) -> None:
+    build = {"pose": PoseDiscriminator, "confidence": ConfidenceDiscriminator}
+    judges = nn.ModuleDict({name: kind(5, maps=2) for name, kind in build.items()})
+    state = {f"discriminators.{name}": value.clone() for name, value in judges.state_dict().items()}
+    ckpt, packed = tmp_path / "last.ckpt", tmp_path / "packed.safetensors"
+    torch.save({"state_dict": state | {"network.conv.weight": torch.ones(2)}}, ckpt)
+    pack_discriminators(ckpt, packed)
+    found = load_file(packed)
+    assert {value.dtype for value in found.values()} == {torch.float16}
+    judges.load_state_dict(found)
+    for name, value in judges.state_dict().items():
+        torch.testing.assert_close(value, state[f"discriminators.{name}"], atol=1e-3, rtol=1e-3)
+    torch.save({"state_dict": {"network.conv.weight": torch.ones(2)}}, ckpt)
+    with pytest.raises(ValueError, match=r"last\.ckpt of an adversarial training, got no discriminators"):
+        pack_discriminators(ckpt, packed)
