@@ -161,6 +161,7 @@ def test_the_shipped_plans_compose_and_record_no_folder():
         ("ablation_why", 8),
         ("ablation_photos", 4),
         ("ablation_people", 13),
+        ("ablation_people_photos", 1),
     ):
         runs = runs_of(compose_config(name, ["data_root=/some/where"]))
         assert len(runs) == len({run.name for run in runs}) == count
