@@ -40,7 +40,7 @@ class SecondStage:
         box_threshold: keypoints of the first stage with lower scores do not count for the box.
         flip: also run the network on mirrored crops, and average.
         threshold: keypoints with scores up to this are missing.
-        join_scores: whether a person's score is multiplied by that of the first stage.
+        join_scores: whether a person's score is the geometric mean of both stages' scores, or the second's.
         batch_size: maximum number of people per batch, which may be from several images.
         alignment: position of the maps on the crop, see `swahr.geometry.map_from_input`.
         size_multiple: the network accepts sides that are multiples of this.
@@ -182,7 +182,9 @@ class SecondStage:
         seen = np.count_nonzero(first.present, axis=1) > 0
         present = np.where(seen[:, None], scores > self.threshold, first.present)
         scores = np.where(present, scores, 0.0)
-        score = scores.mean(axis=1) * (first.score if self.join_scores else 1.0)
+        score = scores.mean(axis=1)
+        if self.join_scores:
+            score = np.sqrt((score * first.score).clip(min=0))
         joined = replace(
             first,
             keypoints=np.where(present[..., None], keypoints, np.nan),
