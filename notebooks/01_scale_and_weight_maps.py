@@ -53,7 +53,7 @@ def show(ax, values, title, colours="magma", limits=(0, 1)):
 source = SyntheticSource(size=8, seed=0)
 crowd = source[2]
 batch = collate([Sample(crowd.image, crowd.annotations, crowd.valid, crowd.image_id, Affine.identity())])
-encode = TargetEncoder(strides=(4, 2))
+encode = TargetEncoder(strides=(4, 2), centre="truncated")
 targets = encode(batch)
 
 fig, axes = plt.subplots(1, 3, figsize=(9, 3.3))

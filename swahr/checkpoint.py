@@ -161,7 +161,7 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such checkpoint; a run leaves best.safetensors and last.ckpt in its folder; "
-            f"{', '.join(names())} travels with swahr"
+            f"{', '.join(names())} comes with swahr"
         )
     check_downloaded(path)
     return path

@@ -82,7 +82,7 @@ class Predictor:
 
     @classmethod
     def from_pretrained(cls, name: str = DEFAULT, **options: Any) -> Predictor:
-        """Load a network that travels with swahr; the model cards are in ``swahr/weights``.
+        """Load a network that comes with swahr; the model cards are in ``swahr/weights``.
 
         Args:
             name: of the network.

@@ -37,7 +37,7 @@ def write_page(page: Path, result: Mapping[str, Any]) -> None:
     lines = [
         "# Performance on a GPU",
         "",
-        f"Written by `make gpu` on {stamp['time']}: {origin(stamp)}, seed {stamp['seed']}, "
+        f"Written by `experiments/gpu.py` on {stamp['time']}: {origin(stamp)}, seed {stamp['seed']}, "
         f"{result['seconds']:.0f} seconds.",
         "",
         *_overview(result["parts"]),

@@ -58,7 +58,7 @@ class TargetEncoder:
         self,
         strides: Sequence[int],
         sigma: float = 2.0,
-        centre: Centre = "truncated",
+        centre: Centre = "unbiased",
         alignment: Alignment = "centre",
         extra: Mapping[str, ExtraTarget] | None = None,
     ) -> None:

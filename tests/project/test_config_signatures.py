@@ -164,7 +164,7 @@ def test_every_experiment_composes_and_still_fits(experiment: str) -> None:
 
 @pytest.mark.parametrize(
     ("group", "option"),
-    [("aggregate", "single_scale"), ("grouping", "gated"), ("decode", "dark"), ("targets", "gaussian"),
+    [("aggregate", "single_scale"), ("grouping", "gated"), ("decode", "dark"), ("targets", "unbiased"),
      ("evaluation", "coco")],
 )  # fmt: skip
 def test_constructors_have_the_defaults_of_the_default_options(group: str, option: str) -> None:

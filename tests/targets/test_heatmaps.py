@@ -45,7 +45,7 @@ def test_published_targets(golden_arrays: Any, size: int, case: str) -> None:
     joints, golden = _published(golden_arrays, f"{size}/{case}")
     stride = 512 // size
     batch = _batch(joints[..., :2] * stride + 0.5, joints[..., 2].clip(min=0), 512)
-    targets = TargetEncoder(strides=(stride,), alignment="official")(batch)
+    targets = TargetEncoder(strides=(stride,), centre="truncated", alignment="official")(batch)
     np.testing.assert_array_equal(targets.maps[0].heatmaps[0], golden[f"{size}/{case}/heatmaps"])
 
 
@@ -56,7 +56,9 @@ def test_published_tag_positions(golden_arrays: Any, size: int, case: str) -> No
     joints, golden = _published(golden_arrays, f"{size}/{case}")
     stride = 512 // size
     batch = _batch(joints[..., :2] * stride + 0.5, joints[..., 2].clip(min=0), 512)
-    tag_index = TargetEncoder(strides=(stride,), alignment="official")(batch).tag_index[0].numpy()
+    tag_index = (
+        TargetEncoder(strides=(stride,), centre="truncated", alignment="official")(batch).tag_index[0].numpy()
+    )
     found = [
         [(k * size * size + index, 1) for k, index in enumerate(person) if index >= 0] for person in tag_index
     ]
@@ -70,7 +72,9 @@ def test_published_tag_positions_off_the_map(golden_arrays: Any) -> None:
     """The published code bounds the flattened index only; ours must be on the map itself."""
     joints, _ = _published(golden_arrays, "128/out_of_range")
     batch = _batch(joints[..., :2] * 4 + 0.5, joints[..., 2], 512)
-    index = TargetEncoder(strides=(4,), alignment="official")(batch).tag_index[0, 0].tolist()
+    index = (
+        TargetEncoder(strides=(4,), centre="truncated", alignment="official")(batch).tag_index[0, 0].tolist()
+    )
     assert index[:2] == [10 * 128, 10]  # -0.5 and -0.999 are truncated to 0
     assert index[7] == 10 * 128 + 127
     assert index[12:14] == [127 * 128 + 127, 0]
@@ -81,7 +85,7 @@ def test_published_tag_positions_off_the_map(golden_arrays: Any) -> None:
 def test_published_widths(golden_arrays: Any, sigma: float) -> None:
     joints, golden = _published(golden_arrays, f"64/sigma{sigma}")
     batch = _batch(joints[..., :2] * 2 + 0.5, joints[..., 2], 128)
-    targets = TargetEncoder(strides=(2,), sigma=sigma, alignment="official")(batch)
+    targets = TargetEncoder(strides=(2,), centre="truncated", sigma=sigma, alignment="official")(batch)
     np.testing.assert_array_equal(targets.maps[0].heatmaps[0], golden[f"64/sigma{sigma}/heatmaps"])
 
 
@@ -89,7 +93,9 @@ def test_published_widths(golden_arrays: Any, sigma: float) -> None:
 def test_any_width_is_centred(sigma: float) -> None:
     """The published kernel is a pixel off its centre at such widths."""
     heatmap = (
-        TargetEncoder(strides=(1,), sigma=sigma)(_batch([[(16.5, 16.5)]], [[2]], 33)).maps[0].heatmaps[0, 0]
+        TargetEncoder(strides=(1,), centre="truncated", sigma=sigma)(_batch([[(16.5, 16.5)]], [[2]], 33))
+        .maps[0]
+        .heatmaps[0, 0]
     )
     assert heatmap[16, 16] == 1
     for other in (heatmap.flip(0), heatmap.flip(1), heatmap.T):
@@ -119,7 +125,7 @@ def test_slow_reference(centre: Any, alignment: Any) -> None:
 def test_convention_centre(x: float, y: float) -> None:
     """The peak is the pixel that contains the point; unbiased heatmaps give the point back."""
     batch = _batch([[(x, y)]], [[1]], 64)
-    plain = TargetEncoder(strides=(4, 2))(batch)
+    plain = TargetEncoder(strides=(4, 2), centre="truncated")(batch)
     for maps in plain.maps:
         peak = int(maps.heatmaps[0, 0].argmax())
         width = maps.heatmaps.shape[-1]
@@ -143,7 +149,7 @@ def test_order_of_people_does_not_matter() -> None:
     rng = np.random.default_rng(1)
     keypoints, visibility = rng.uniform(0, 64, (8, 3, 2)), rng.integers(0, 3, (8, 3))
     order = rng.permutation(8)
-    encoder = TargetEncoder(strides=(4, 2))
+    encoder = TargetEncoder(strides=(4, 2), centre="truncated")
     one, other = (
         encoder(_batch(keypoints, visibility, 64)),
         encoder(_batch(keypoints[order], visibility[order], 64)),
@@ -163,7 +169,7 @@ def test_images_do_not_mix() -> None:
         image_ids=(0, 1),
         input_from_image=a.input_from_image * 2,
     )
-    encoder = TargetEncoder(strides=(4,))
+    encoder = TargetEncoder(strides=(4,), centre="truncated")
     together = encoder(both)
     for row, alone in enumerate((encoder(a), encoder(b))):
         assert torch.equal(together.maps[0].heatmaps[row], alone.maps[0].heatmaps[0])
@@ -171,20 +177,24 @@ def test_images_do_not_mix() -> None:
 
 
 def test_without_people() -> None:
-    targets = TargetEncoder(strides=(4, 2))(_batch(np.zeros((0, 17, 2)), np.zeros((0, 17)), 64))
+    targets = TargetEncoder(strides=(4, 2), centre="truncated")(
+        _batch(np.zeros((0, 17, 2)), np.zeros((0, 17)), 64)
+    )
     assert [tuple(maps.heatmaps.shape) for maps in targets.maps] == [(1, 17, 16, 16), (1, 17, 32, 32)]
     assert not any(maps.heatmaps.any() for maps in targets.maps)
     assert targets.tag_index.shape == (1, 0, 17)
 
 
 def test_absent_keypoints_are_not_drawn() -> None:
-    targets = TargetEncoder(strides=(4,))(_batch([[(10, 10), (20, 20)]], [[0, 1]], 64))
+    targets = TargetEncoder(strides=(4,), centre="truncated")(_batch([[(10, 10), (20, 20)]], [[0, 1]], 64))
     assert targets.maps[0].heatmaps[0].amax(dim=(1, 2)).tolist() == [0, 1]
     assert targets.tag_index[0, 0].tolist() == [-1, 5 * 16 + 5]
 
 
 def test_coordinates_far_away_are_harmless() -> None:
-    targets = TargetEncoder(strides=(4,))(_batch([[(1e6, 10), (10, -1e6), (3e9, 3e9)]], [[2, 2, 2]], 64))
+    targets = TargetEncoder(strides=(4,), centre="truncated")(
+        _batch([[(1e6, 10), (10, -1e6), (3e9, 3e9)]], [[2, 2, 2]], 64)
+    )
     assert not targets.maps[0].heatmaps.any()
     assert targets.tag_index[0, 0].tolist() == [-1, -1, -1]
 
@@ -195,7 +205,7 @@ def test_mask_pixel_is_valid_when_half_of_it_is() -> None:
     valid[4:6, :4] = False  # half
     valid[4:6, 4:] = False
     valid[6, 4] = False  # more than half
-    targets = TargetEncoder(strides=(4, 2))(_batch([[(1, 1)]], [[2]], 8, valid))
+    targets = TargetEncoder(strides=(4, 2), centre="truncated")(_batch([[(1, 1)]], [[2]], 8, valid))
     assert targets.maps[0].valid[0].tolist() == [[True, True], [True, False]]
     assert targets.maps[1].valid[0].tolist() == [[True] * 4, [True] * 4, [False] * 4, [True] * 4]
 
@@ -211,4 +221,4 @@ def test_mask_pixel_is_valid_when_half_of_it_is() -> None:
 )
 def test_bad_parameters(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TargetEncoder(**({"strides": (4,)} | changes))(_batch([[(1, 1)]], [[2]], 64))
+        TargetEncoder(**({"strides": (4,), "centre": "truncated"} | changes))(_batch([[(1, 1)]], [[2]], 64))
