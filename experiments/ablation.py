@@ -216,11 +216,7 @@ def _write_page(
     if config.tables is not None:
         command += f" tables=[{','.join(config.tables)}]"
     missing = [*states["resumable"], *states["missing"]]
-    if len(firsts := {result["first"] for result in results if "first" in result}) > 1:
-        raise ValueError(
-            f"{config.results}: expected one bottom-up network before all others, got results with "
-            f"{len(firsts)}; test the runs again with the same first=…"
-        )
+    _check_same_files(config.results, results)
     words = Words(config.rows, config.columns, config.decoding, config.against)
     text = tables(results, missing, words, command, config.tables)
     if results and config.tables is None:
@@ -232,6 +228,24 @@ def _write_page(
         text += f"\n{shown}\n\n`{command}`\n"
     page.write_text(with_table(page.read_text("utf-8"), name, text, page), encoding="utf-8")
     report({"page": str(page), "runs": len(results), "missing": missing})
+
+
+def _check_same_files(folder: str, results: Sequence[dict[str, Any]]) -> None:
+    """Raise ValueError unless all results are of the same bottom-up network and the same training files."""
+    if len(firsts := {result["first"] for result in results if "first" in result}) > 1:
+        raise ValueError(
+            f"{folder}: expected one bottom-up network before all others, got results with "
+            f"{len(firsts)}; test the runs again with the same first=…"
+        )
+    known: dict[str, tuple[str, str]] = {}
+    for result in results:
+        for name, digest in result["stamp"].get("trained_with", {}).items():
+            other, expected = known.setdefault(name, (result["name"], digest))
+            if digest != expected:
+                raise ValueError(
+                    f"{folder}: {other} and {result['name']} were trained with different files {name}; train "
+                    "one of them again with the other's"
+                )
 
 
 def main() -> None:

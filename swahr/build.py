@@ -169,7 +169,12 @@ def second_stage_files(settings: DictConfig) -> list[Path]:
 
 
 def second_stage_step(
-    settings: DictConfig, skeleton: Skeleton, *, trust: Iterable[str] = (), **run: Any
+    settings: DictConfig,
+    skeleton: Skeleton,
+    *,
+    trust: Iterable[str] = (),
+    decode: Any = None,
+    **run: Any,
 ) -> Callable[..., list[Poses]] | None:
     """The `Step` that runs the single-person network of ``second_stage.checkpoint``; None without one.
 
@@ -179,6 +184,7 @@ def second_stage_step(
         settings: test-time settings. Values of ``second_stage`` replace those of the network's training.
         skeleton: the keypoints of the first stage.
         trust: see `swahr.checkpoint.load_checkpoint`.
+        decode: settings whose ``refine`` replaces that of the network's training.
         run: arguments of `swahr.inference.TorchNetwork`, or ``backend`` of an exported network.
 
     Raises:
@@ -195,6 +201,7 @@ def second_stage_step(
     changes: Any = OmegaConf.to_container(settings.second_stage, resolve=True)
     changes = {key: value for key, value in changes.items() if key != "checkpoint" and value is not None}
     config = checkpoint.config | {"second_stage": checkpoint.config["second_stage"] | changes}
+    config |= {} if decode is None else {"decode": decode}
     facts |= skeleton_facts(checkpoint.skeleton) | target_facts(config["targets"])
     stage = build_second_stage(config, facts)
 

@@ -137,13 +137,14 @@ class Predictor:
         check_finds_all_people(checkpoint)
         facts = skeleton_facts(checkpoint.skeleton) | target_facts(checkpoint.config["targets"])
         network: TorchNetwork | ExportedNetwork
+        check_run(checkpoint, **run)
         if checkpoint.is_exported:
             _check_exported_settings(checkpoint, settings)
-            network, device = _exported(checkpoint, **run)
+            chosen = {name: run[name] for name in ("precision", "backend") if name in run}
+            network, device = open_exported(checkpoint.path, **chosen), torch.device("cpu")
             facts |= {name: checkpoint.facts[name] for name in ("strides", "size_multiple")}
         else:
-            if backend := run.pop("backend", None):
-                raise ValueError(f"{checkpoint.path}: expected an exported .onnx file for backend={backend}")
+            run.pop("backend", None)
             network = TorchNetwork(build_network_from(checkpoint), **run)
             device = network.device
             facts |= network_facts(network)
@@ -207,20 +208,22 @@ def _check_exported_settings(checkpoint: Checkpoint, settings: DictConfig) -> No
             )
 
 
-def _exported(
+def check_run(
     checkpoint: Checkpoint,
     *,
     device: str | int | torch.device | None = None,
     compile: bool = False,  # noqa: A002 - PyTorch's own word
-    channels_last: bool = True,  # noqa: ARG001 - the backend chooses the memory layout
-    **run: Any,
-) -> tuple[ExportedNetwork, torch.device]:
-    if str(device) not in ("None", "cpu") or compile:
+    backend: str | None = None,
+    **_: Any,
+) -> None:
+    """Raise ValueError for a setting of a run that this kind of file does not have."""
+    if not checkpoint.is_exported and backend is not None:
+        raise ValueError(f"{checkpoint.path}: expected an exported .onnx file for backend={backend}")
+    if checkpoint.is_exported and (str(device) not in ("None", "cpu") or compile):
         raise ValueError(
             f"{checkpoint.path}: an exported network runs on the CPU and is not compiled by PyTorch; remove "
             "device and compile, or use the .safetensors checkpoint"
         )
-    return open_exported(checkpoint.path, **run), torch.device("cpu")
 
 
 def _as_array(image: Any) -> Image:

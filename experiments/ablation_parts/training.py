@@ -21,6 +21,8 @@ from swahr.files import read_json, write_json
 _CHECKPOINTS = ("last.ckpt", "interrupted.ckpt")
 _PARTS = 5  # of a run, in which the shares of the loss are averaged
 _NO_TERMS = ("train/loss", "train/tag_separation")
+_ADVERSARIAL = ("_labels", "_discriminator", "_adversarial")
+"""Endings of what adversarial training logs beside the terms: rates, other losses, and terms below 0."""
 _FOREGROUND = "foreground/"
 
 
@@ -111,6 +113,7 @@ def loss_shares(rows: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
     logged = [row for row in rows if row.get("train/loss")]
     keys = list(logged[0]) if logged else []
     terms = [key for key in keys if key.startswith("train/") and key not in _NO_TERMS]
+    terms = [key for key in terms if not key.endswith(_ADVERSARIAL)]
     foregrounds = [key for key in keys if key.startswith(_FOREGROUND)]
     shares = []
     for part in np.array_split(np.arange(len(logged)), min(_PARTS, len(logged)) or 1):

@@ -29,7 +29,7 @@ from swahr.evaluation import person_category, results_from_poses, write_results
 from swahr.files import Journal, write_json
 from swahr.images import write_image
 from swahr.pipeline import Image
-from swahr.predictor import RUN_SETTINGS, Predictor, located
+from swahr.predictor import RUN_SETTINGS, Predictor, check_run, located
 from swahr.procedures.person import annotated_poses
 from swahr.provenance import data_stamp, log_findings, provenance
 from swahr.runs.description import settings
@@ -101,15 +101,38 @@ def _finder(
     if not is_of_one_person(checkpoint):
         predictor = Predictor.with_settings(checkpoint, config, trust=config.trust or (), **run)
         return partial(outcomes, predictor, source, **sizes)
-    if config.backend is not None and not checkpoint.is_exported:
-        raise ValueError(f"{checkpoint.path}: expected an exported .onnx file for backend={config.backend}")
+    check_run(checkpoint, **run)
+    _check_has_effect(checkpoint, config)
+    if checkpoint.is_exported:
+        run = {"precision": config.precision, "backend": config.backend}
     own = {**config.second_stage, "checkpoint": str(checkpoint.path)}
-    run = {name: run[name] for name in ("device", "precision", "channels_last", "backend")}
     step = second_stage_step(
-        OmegaConf.create({"second_stage": own}), source.skeleton, trust=config.trust or (), **run
+        OmegaConf.create({"second_stage": own}),
+        source.skeleton,
+        trust=config.trust or (),
+        decode=OmegaConf.to_container(config.decode, resolve=True),
+        **run,
     )
     assert step is not None
     return partial(_of_annotated_people, step, source, **sizes)
+
+
+def _check_has_effect(checkpoint: Checkpoint, config: DictConfig) -> None:
+    """Raise ValueError for a setting that a single-person network on annotated people does not have."""
+    groups = [group for group in TEST_TIME_GROUPS if group != "decode"]
+    changed = [
+        group
+        for group in groups
+        if OmegaConf.to_container(config[group], resolve=True) != checkpoint.config.get(group)
+    ]
+    if "_target_" not in config.second_stage or config.second_stage.get("checkpoint") is not None:
+        changed.append("second_stage")
+    if changed:
+        raise ValueError(
+            f"{checkpoint.path}: a single-person network is evaluated on annotated people, where other "
+            f"settings of {', '.join(changed)} have no effect; remove them, or set checkpoint to a bottom-up "
+            f"network and second_stage=crops second_stage.checkpoint={checkpoint.path}"
+        )
 
 
 def _of_annotated_people(

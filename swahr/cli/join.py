@@ -28,6 +28,7 @@ def join(config: DictConfig) -> None:
         if checkpoint.is_exported:
             raise ValueError(f"{checkpoint.path}: expected a .safetensors or .ckpt, got an exported network")
     weights = {f"{SECOND_STAGE}.{name}": tensor for name, tensor in second.weights.items()}
+    first.config.pop(SECOND_STAGE, None)  # of an earlier join
     both = json.loads(_description(first)) | {SECOND_STAGE: json.loads(_description(second))}
     save_checkpoint(path, first.weights | weights, json.dumps(both))
     report({"output": str(path), "skeleton": first.skeleton.name, "bytes": path.stat().st_size})

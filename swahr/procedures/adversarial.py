@@ -44,8 +44,8 @@ class AdversarialModule(PoseModule):
         pose_discriminator: builds P from ``maps``, the number of maps per keypoint.
         confidence_discriminator: builds C, likewise.
         alignment: position of the maps on the input (of the targets).
-        alpha: weight of C's part in the generator's loss (published code: 1/220).
-        beta: weight of P's part (published code: 1/180).
+        alpha: weight of C's part in the generator's loss, beside a mean over all pixels of the maps.
+        beta: weight of P's part.
         delta: largest distance of a right keypoint, as a part of the person's or the map's size.
         normalise: that size: the longer side of the box of a ``person``'s keypoints, or of the ``map``.
         epsilon: largest difference of a right heatmap from its target.
@@ -66,8 +66,8 @@ class AdversarialModule(PoseModule):
         pose_discriminator: Callable[..., nn.Module],
         confidence_discriminator: Callable[..., nn.Module],
         alignment: Alignment,
-        alpha: float = 1 / 220,
-        beta: float = 1 / 180,
+        alpha: float = 2.3e-4,
+        beta: float = 2.8e-4,
         delta: float = 0.1,
         normalise: Normalise = "person",
         epsilon: float = 0.3,

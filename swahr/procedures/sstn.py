@@ -88,7 +88,8 @@ class SstnModule(PersonModule):
         valid = sample(batch.valid[:, None].to(theta.dtype), theta.detach())[:, 0] > 0.5
         h, w = valid.shape[1:]
         keypoints = centred(batch.keypoints, batch.visibility, (h, w))
-        terms = self.criterion(output, self.encode_targets(replace(batch, keypoints=keypoints, valid=valid)))
+        targets = self.encode_targets(replace(batch, keypoints=keypoints, valid=valid))
+        terms = self.criterion.forward(output, targets)  # callbacks watch calls, for the network's own maps
         return {name: self.parallel_weight * values for name, values in terms.items()}
 
 

@@ -90,6 +90,13 @@ class StackedGenerator(HigherHRNet):
         """Return the last stack's maps; see `swahr.model.HigherHRNet`."""
         return self.all_stacks(images)[-1]
 
+    def keypoint_rows(self) -> dict[str, list[int]]:
+        """Joins have keypoints among their inputs: they start anew for other keypoints."""
+        joins: dict[str, list[int]] = {
+            f"joins.{name}": [] for name in self.joins.state_dict() if name.endswith("0.weight")
+        }
+        return super().keypoint_rows() | joins
+
     def all_stacks(self, images: RgbImages) -> Sequence[NetworkOutput]:
         """Return the maps of every stack, in their order."""
         image = feature = self.backbone(self._prepare(images))

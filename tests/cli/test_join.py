@@ -40,6 +40,10 @@ def test_one_checkpoint_carries_both_stages(swahr, checkpoint, person, joined, p
         round(float(score), 4) for poses in expected for score in poses.score
     ]
     assert "swahr.second_stage" not in load_checkpoint(joined).config["second_stage"]
+    again = tmp_path / "again.safetensors"  # a second stage in place of an earlier one
+    assert swahr("join", f"first={joined}", f"second={person['best']}", f"output={again}").code == 0
+    assert str(joined) not in json.dumps(load_checkpoint(again).config)
+    np.testing.assert_array_equal(Predictor.from_checkpoint(again)(image).keypoints, two.keypoints)
 
 
 def test_training_takes_the_first_stage_of_a_joined_checkpoint(swahr, joined, tmp_path):

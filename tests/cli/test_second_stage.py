@@ -160,6 +160,24 @@ def test_a_person_network_is_evaluated_on_annotated_people_as_in_its_training(sw
     assert "crop_size" in swahr(*command, "second_stage.crop_size=[60,32]", f"output={tmp_path}/f").error
     error = swahr(*command, "backend=onnxruntime", f"output={tmp_path}/g").error
     assert f"{person['best']}: expected an exported .onnx file for backend=onnxruntime" in error
+    assert swahr(*command, "decode=raw", f"output={tmp_path}/h").code == 0
+    pixels = json.loads((tmp_path / "h/results.json").read_text())  # by the command's own settings
+    assert [one["score"] for one in pixels] == [one["score"] for one in results]
+    assert [one["keypoints"] for one in pixels] != [one["keypoints"] for one in results]
+
+
+@pytest.mark.parametrize(
+    ("setting", "group"),
+    [
+        ("aggregate.flip=false", "aggregate"),
+        ("grouping.peaks.threshold=5", "grouping"),
+        ("postprocess=pose_nms", "postprocess"),
+        ("second_stage=none", "second_stage"),
+    ],
+)
+def test_a_setting_without_effect_on_annotated_people_is_an_error(swahr, person, tmp_path, setting, group):
+    command = ("evaluate", f"checkpoint={person['best']}", setting, f"output={tmp_path}/e")
+    assert f"where other settings of {group} have no effect; remove them" in swahr(*command).error
 
 
 def test_stages_of_different_keypoints_do_not_match(swahr, small, nine_keypoint_dataset, person, tmp_path):

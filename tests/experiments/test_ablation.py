@@ -201,6 +201,8 @@ def test_the_logs_of_a_resumed_run_are_those_of_one_run(tmp_path):
         {"step": 9, "a": 0.5, "b": 0.5},
         {"step": 19, "a": 0.75, "b": 0.25},
     ]
+    others = {"train/pose_labels": "0.5", "train/pose_discriminator": "1.4", "train/pose_adversarial": "-0.1"}
+    assert loss_shares([row | others for row in rows]) == loss_shares(rows)
 
 
 def test_ctrl_c_saves_the_training_and_the_same_command_goes_on(tmp_path, repository):

@@ -87,10 +87,15 @@ def test_results_behind_two_first_stages_are_not_one_table(first, tmp_path):
     config.variants = [{"name": "plain", "overrides": [], "seeds": [0, 1]}]
     config.page = str(tmp_path / "page.md")
     for run, digest in zip(runs_of(config), ("a", "b"), strict=True):
-        write_json(run.result, {**run.recorded, "first": digest})
+        stamp = {"trained_with": {"proposals.json": digest}}
+        write_json(run.result, {**run.recorded, "name": run.name, "first": digest, "stamp": stamp})
     with pytest.raises(
         ValueError, match="expected one bottom-up network before all others, got results with 2"
     ):
+        ablation(config)
+    for run in runs_of(config):
+        write_json(run.result, read_json(run.result) | {"first": "a"})
+    with pytest.raises(ValueError, match=r"plain_0 and plain_1 .* different files proposals\.json"):
         ablation(config)
 
 

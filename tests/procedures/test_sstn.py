@@ -141,12 +141,16 @@ def test_a_step_runs_the_localisation_network_once(monkeypatch: pytest.MonkeyPat
     logged: dict[str, Tensor] = {}
     monkeypatch.setattr(trained, "log", lambda *_, **__: None)
     monkeypatch.setattr(trained, "log_dict", lambda values, **_: logged.update(values))
+    watched: list[Any] = []
+    trained.criterion.register_forward_hook(lambda *call: watched.append(call[1][0]))
     batch = lights(torch.tensor([(9.0, -4.0), (-6.0, 3.0)]))
     loss = trained.training_step(batch, 0)
     counts = [value for name, value in trained.network.localise.named_buffers() if "num_batches" in name]
     assert counts
     assert all(count == 1 for count in counts)
     torch.testing.assert_close(loss.detach(), torch.stack(list(logged.values())).sum())
+    (output,) = watched  # callbacks measure the network's own maps, not the branch's
+    torch.testing.assert_close(output[0].heatmaps, trained.network(batch.images)[0].heatmaps)
 
 
 def test_poses_are_centred_by_the_box_of_labelled_keypoints() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from swahr.model import HeatmapHead
+from swahr.runs.initial_weights import take_over
 from swahr.second_stage import ConfidenceDiscriminator, OcclusionHead, PoseDiscriminator, StackedGenerator
 from swahr.second_stage.discriminators import (
     confidence_labels,
@@ -167,6 +168,17 @@ def test_every_stack_predicts_all_maps_and_sees_those_before_it():
     assert not torch.equal(changed[1][0].heatmaps, stacks[1][0].heatmaps)
     with pytest.raises(ValueError, match="multiples of 16"):
         network(images[..., :8])
+
+
+def test_joins_start_anew_for_keypoints_in_another_order():
+    ours, theirs = stacked(stacks=2), stacked(stacks=2)
+    before = ours.joins[0][0].weight.clone()
+    unchanged = take_over(ours, theirs, [(0, 3), (1, 2), (2, 1), (3, 0)], (4, 4))
+    assert unchanged == ["joins.0.0.weight"]
+    assert torch.equal(ours.joins[0][0].weight, before)
+    images = torch.randint(0, 256, (1, 3, 32, 16), dtype=torch.uint8)
+    (own,), (other,) = (network.eval().all_stacks(images)[0] for network in (ours, theirs))
+    torch.testing.assert_close(own.heatmaps, other.heatmaps.flip(1))
 
 
 def test_a_generator_without_stacks_is_refused():

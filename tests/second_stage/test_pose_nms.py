@@ -151,7 +151,7 @@ def test_images_are_compared_one_by_one():
     np.testing.assert_array_equal(together, np.concatenate(alone))
 
 
-def test_one_of_two_equal_poses_remains_whatever_their_keypoints():
+def test_one_of_two_equal_poses_remains_and_one_keypoint_needs_a_rule_of_its_own():
     points = random_people(1, 1).keypoints[0]
     lone = np.full((17, 2), np.nan)
     lone[3] = 5.0
