@@ -44,8 +44,9 @@ class AdversarialModule(PoseModule):
         pose_discriminator: builds P from ``maps``, the number of maps per keypoint.
         confidence_discriminator: builds C, likewise.
         alignment: position of the maps on the input (of the targets).
-        alpha: weight of C's part in the generator's loss, beside a mean over all pixels of the maps.
-        beta: weight of P's part.
+        alpha: weight of C's part in the generator's loss, beside half of the squared differences, summed over
+            all pixels of the maps; the criterion is a mean over them (published code: 1/220).
+        beta: weight of P's part, likewise (published code: 1/180).
         delta: largest distance of a right keypoint, as a part of the person's or the map's size.
         normalise: that size: the longer side of the box of a ``person``'s keypoints, or of the ``map``.
         epsilon: largest difference of a right heatmap from its target.
@@ -66,8 +67,8 @@ class AdversarialModule(PoseModule):
         pose_discriminator: Callable[..., nn.Module],
         confidence_discriminator: Callable[..., nn.Module],
         alignment: Alignment,
-        alpha: float = 2.3e-4,
-        beta: float = 2.8e-4,
+        alpha: float = 1 / 220,
+        beta: float = 1 / 180,
         delta: float = 0.1,
         normalise: Normalise = "person",
         epsilon: float = 0.3,
@@ -140,9 +141,10 @@ class AdversarialModule(PoseModule):
         parts = [self.criterion(output, targets) for output in stacks]
         terms = {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
         self.discriminators.requires_grad_(False)
+        half = fake[0].numel() / (2 * len(self.judged))  # the paper's L_G over the mean squared difference
         for name, judge in self.discriminators.items():
             away = generator_loss(judge(batch.images, fake), labels[name], zero_for=self.zero_for)
-            terms[f"{name}_adversarial"] = self.weights[name] * away
+            terms[f"{name}_adversarial"] = self.weights[name] / half * away
         self.discriminators.requires_grad_(True)
         loss = self._backward(terms, batch)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
