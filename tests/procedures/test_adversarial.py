@@ -95,6 +95,19 @@ def test_right_predictions_have_no_adversarial_loss(make_run):
         assert float(run.trainer.callback_metrics[f"train/{name}_discriminator"]) > 0
 
 
+def test_weights_have_the_papers_proportion_to_half_of_the_summed_squares(make_run, monkeypatch):
+    """L_G + beta L_P over the paper's L_G, a sum over pixels, is that of ours over the mean over pixels."""
+    monkeypatch.setattr(
+        "swahr.procedures.adversarial.generator_loss", lambda logits, *_, **__: 0 * logits.mean(dim=1) - 1
+    )
+    run = make_run("run", "loss=mse")
+    pixels = run.module.encode_targets(next(iter(run.data.train_dataloader()))).maps[-1].heatmaps[0].numel()
+    fit(run)
+    for name, weight in (("pose", 1 / 180), ("confidence", 1 / 220)):
+        found = float(run.trainer.callback_metrics[f"train/{name}_adversarial"])
+        assert found == pytest.approx(-weight / (pixels / 2), rel=1e-6)
+
+
 def test_labels_follow_the_annotations(make_run):
     """Targets as predictions are right; shifted by half the image, they are wrong where anybody is."""
     run = make_run("run", "loss=mse")
