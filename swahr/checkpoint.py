@@ -192,6 +192,8 @@ def _described(
         _check_mappings({"model": config["model"]} | newer | config)
         if "_target_" not in config.get(SECOND_STAGE, {}):  # a file must not name other files
             config.pop(SECOND_STAGE, None)
+        elif config[SECOND_STAGE]["_target_"] == "swahr.second_stage.SecondStage":
+            config[SECOND_STAGE] = {"deformation_weight": 1.0} | config[SECOND_STAGE] | {"deformation": None}
         second = None
         if (nested := values.get(SECOND_STAGE)) is not None:
             names, start = list(weights), f"{SECOND_STAGE}."
