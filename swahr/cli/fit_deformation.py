@@ -1,4 +1,4 @@
-"""``swahr fit-deformation``: offsets of keypoints along limbs, to choose all of a crop's keypoints together."""
+"""``swahr fit-deformation``: offsets of keypoints along limbs, to choose a crop's keypoints together."""
 
 import argparse
 import math

@@ -102,6 +102,6 @@ def _check_crops(settings: Any, crop_size: tuple[int, int], enlarge: float, path
     if h * crop_size[1] != w * crop_size[0] or not math.isclose(own, enlarge):
         raise ValueError(
             f"{path}: expected crops of {crop_size[0]} x {crop_size[1]} pixels (or of that ratio) around "
-            f"boxes enlarged by {enlarge}, got {h:g} x {w:g} and {own:g}; fit the deformation with --crop-size "
-            f"{crop_size[0]} {crop_size[1]} --enlarge {enlarge}"
+            f"boxes enlarged by {enlarge}, got {h:g} x {w:g} and {own:g}; fit the deformation with "
+            f"--crop-size {crop_size[0]} {crop_size[1]} --enlarge {enlarge}"
         )

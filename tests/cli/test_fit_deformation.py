@@ -106,14 +106,12 @@ def test_bad_input_leaves_no_folder(swahr, planted, tmp_path, more, message):
 
 def test_too_few_people(swahr, planted, tmp_path):
     content = json.loads(planted[0].read_text())
-    for count in (1, 0):
-        few = content | {"annotations": content["annotations"][:count]}
-        (tmp_path / "few.json").write_text(json.dumps(few))
-        error = swahr(*command(tmp_path / "few.json", tmp_path / "out", "--insist")).error
-        assert (
-            f"expected at least two people with both keypoints of a limb, but no limb has them in {count}"
-            in error
-        )
+    (tmp_path / "few.json").write_text(json.dumps(content | {"annotations": content["annotations"][:1]}))
+    error = swahr(*command(tmp_path / "few.json", tmp_path / "out", "--insist")).error
+    assert (
+        "expected at least two people with both keypoints of a limb, but no limb has them in 1 people"
+        in error
+    )
 
 
 def keypoints(folder: Path) -> list[list[float]]:
