@@ -113,4 +113,8 @@ def _draw_offset(axes: Axes, rest: np.ndarray, weight: np.ndarray) -> None:
     axes.plot(*rest, ".", color=INK, markersize=4)
     deviation = np.sqrt(1 / (2 * weight))
     for count in (1, 2):
-        axes.add_patch(Ellipse(rest, *(2 * count * deviation), fill=False, edgecolor="#d55e00"))
+        axes.add_patch(
+            Ellipse(
+                (float(rest[0]), float(rest[1])), *(2 * count * deviation), fill=False, edgecolor="#d55e00"
+            )
+        )

@@ -30,7 +30,7 @@ def in_sides_of_crops(poses: Poses2d, *, crop_size: tuple[int, int], enlarge: fl
     for n, pose in enumerate(poses):
         known = pose[~np.isnan(pose).any(axis=1)]
         framed[n] = person_frame(known, crop_size, enlarge=enlarge).apply(pose)
-    return framed / crop_size[::-1]
+    return np.asarray(framed / crop_size[::-1])
 
 
 def deformation_to_dict(
