@@ -128,7 +128,7 @@ def build_pipeline(
     Raises:
         ValueError: the configuration has a second stage, but none is given.
     """
-    if second_stage_files(config) and second_stage is None:
+    if _of_second_stage(config, "checkpoint") is not None and second_stage is None:
         raise ValueError(
             "expected second_stage=none, as this command runs the first stage alone; `swahr evaluate` and "
             "`swahr predict` run both"
@@ -163,9 +163,14 @@ def build_second_stage(config: DictConfig | Mapping[str, Any], facts: Mapping[st
 
 
 def second_stage_files(settings: DictConfig) -> list[Path]:
-    """The checkpoint of the second stage in test-time settings, if there is one."""
-    path = (settings.get("second_stage") or {}).get("checkpoint")
-    return [] if path is None else [located(path)]
+    """The files of the second stage in test-time settings: its checkpoint, and a fitted deformation."""
+    checkpoint, deformation = (_of_second_stage(settings, name) for name in ("checkpoint", "deformation"))
+    files = [] if checkpoint is None else [located(checkpoint)]
+    return files if deformation is None else [*files, Path(str(deformation))]
+
+
+def _of_second_stage(settings: DictConfig, name: str) -> Any:
+    return (settings.get("second_stage") or {}).get(name)
 
 
 def second_stage_step(
@@ -192,7 +197,12 @@ def second_stage_step(
         ValueError: it is damaged, of a bottom-up network or for other keypoints, or a setting is wrong.
     """
     files = second_stage_files(settings)
-    if not files:
+    if _of_second_stage(settings, "checkpoint") is None:
+        if files:
+            raise ValueError(
+                f"second_stage.deformation={files[0]}: expected a second stage, got none; add "
+                "second_stage=crops second_stage.checkpoint=…, in Python second_stage=…"
+            )
         return None
     checkpoint = load_checkpoint(files[0], trust=trust)
     checkpoint = checkpoint.second_stage or checkpoint

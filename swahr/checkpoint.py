@@ -188,10 +188,11 @@ def _described(
         values, weights = migrated(values, weights, source=str(path))
         skeleton = Skeleton.from_dict(values["skeleton"], source=str(path))
         config, facts = _DEFAULTS | values["config"], values.get("facts", {})
-        newer = {"facts": facts, "expected": {}, SECOND_STAGE: {}}
-        _check_mappings({"model": config["model"]} | newer | config)
+        _check_mappings({"model": config["model"], "facts": facts, "expected": {}, SECOND_STAGE: {}} | config)
         if "_target_" not in config.get(SECOND_STAGE, {}):  # a file must not name other files
             config.pop(SECOND_STAGE, None)
+        elif config[SECOND_STAGE]["_target_"] == "swahr.second_stage.SecondStage":
+            config[SECOND_STAGE] = {"deformation_weight": 1.0} | config[SECOND_STAGE] | {"deformation": None}
         second = None
         if (nested := values.get(SECOND_STAGE)) is not None:
             names, start = list(weights), f"{SECOND_STAGE}."

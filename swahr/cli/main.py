@@ -19,8 +19,9 @@ COMMANDS = {
     "analyse": "kinds of errors in a results file, AP gained by mending each, and comparisons",
     "fit-pose-nms": "parameters of pose NMS with the highest AP of a results file",
     "fit-proposals": "how detected boxes differ from true ones, by atomic pose, for training on crops",
+    "fit-deformation": "offsets of keypoints along limbs, to choose all of a crop's keypoints together",
 }
-_WITH_FLAGS = ("score", "table", "analyse", "fit-pose-nms", "fit-proposals")
+_WITH_FLAGS = ("score", "table", "analyse", "fit-pose-nms", "fit-proposals", "fit-deformation")
 """Commands with settings such as ``--results``, not under Hydra."""
 
 

@@ -37,8 +37,13 @@ def score() -> None:
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
     """Add the files of a command about results, and whether to accept implausible annotations."""
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
+    add_annotations(parser)
     parser.add_argument("--results", type=Path, required=True, help="COCO-format results, a JSON list")
+
+
+def add_annotations(parser: argparse.ArgumentParser) -> None:
+    """Add an annotation file, and whether to accept implausible annotations."""
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO-format JSON or JSON.gz")
     text = "use the annotations also where they are implausible (see `swahr check`)"
     parser.add_argument("--insist", action="store_true", help=text)
 

@@ -4,6 +4,7 @@ from swahr.second_stage.classification import PixelClassification, SoftmaxHead
 from swahr.second_stage.condition import ConditionedNetwork, PoseErrors
 from swahr.second_stage.crops import crop_people, frames_of_people
 from swahr.second_stage.deformation import Deformation, estimate_deformation, max_sum
+from swahr.second_stage.deformation_file import deformation_to_dict, in_sides_of_crops, read_deformation
 from swahr.second_stage.discriminators import ConfidenceDiscriminator, PoseDiscriminator
 from swahr.second_stage.generator import StackedGenerator
 from swahr.second_stage.messages import StructuredHeatmapHead
@@ -35,8 +36,11 @@ __all__ = [
     "StackedGenerator",
     "StructuredHeatmapHead",
     "crop_people",
+    "deformation_to_dict",
     "estimate_deformation",
     "frames_of_people",
+    "in_sides_of_crops",
     "max_sum",
+    "read_deformation",
     "spanning_tree",
 ]

@@ -141,10 +141,13 @@ class ProposalBoxes:
         k = len(names)
         return cls(
             keypoints=tuple(names),
-            torso=float(_numbers(content["torso"], (), f"{path}: torso")),
-            filling=_numbers(content["filling"], (k, 2), f"{path}: filling"),
+            torso=float(finite_array(content["torso"], (), f"{path}: torso")),
+            filling=finite_array(content["filling"], (k, 2), f"{path}: filling"),
             atoms=np.stack(
-                [_numbers(one.get("pose"), (k, 2), f"{path}: atoms[{i}].pose") for i, one in enumerate(atoms)]
+                [
+                    finite_array(one.get("pose"), (k, 2), f"{path}: atoms[{i}].pose")
+                    for i, one in enumerate(atoms)
+                ]
             ),
             mixtures=tuple(_mixture(one, f"{path}: atoms[{i}]") for i, one in enumerate(atoms)),
         )
@@ -170,14 +173,14 @@ def _are(values: Any, kind: type) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(one, kind) for one in values)
 
 
-def _numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Finite numbers of a shape, else ValueError."""
+def finite_array(value: Any, shape: tuple[int, ...], where: str, advice: str = _AGAIN) -> np.ndarray:
+    """Finite numbers of a shape; else ValueError, from ``where`` to ``advice``."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
         array = np.array(np.nan)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{where}: expected finite numbers of shape {shape}; {_AGAIN}")
+        raise ValueError(f"{where}: expected finite numbers of shape {shape}; {advice}")
     return array
 
 
@@ -185,7 +188,7 @@ def _mixture(entry: Mapping[str, Any], where: str) -> Mixture:
     require_keys(entry, ("pairs", "weights", "means", "covariances"), where)
     count = len(entry["weights"]) if isinstance(entry["weights"], list) else 0
     shapes = {"weights": (count,), "means": (count, 4), "covariances": (count, 4, 4)}
-    arrays = {name: _numbers(entry[name], shape, f"{where}.{name}") for name, shape in shapes.items()}
+    arrays = {name: finite_array(entry[name], shape, f"{where}.{name}") for name, shape in shapes.items()}
     weights, covariances = arrays["weights"], arrays["covariances"]
     is_distribution = count and (weights >= 0).all() and abs(weights.sum() - 1) < 1e-6
     if not is_distribution or not _are_covariances(covariances):

@@ -13,6 +13,9 @@ from swahr.decode.decoder import occluded_share
 from swahr.geometry import Affine, Alignment, map_from_input
 from swahr.second_stage.condition import PoseErrors, mirror_condition
 from swahr.second_stage.crops import confident_keypoints, crop_people, frames_of_people
+from swahr.second_stage.deformation import max_sum
+from swahr.second_stage.deformation_file import read_deformation
+from swahr.second_stage.tree import spanning_tree
 from swahr.skeleton import Skeleton
 from swahr.structures import Groups, ImageMaps, NetworkOutput, Poses
 
@@ -22,12 +25,14 @@ Keypoints = Float32[Tensor, "n k 2"]
 Images = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 Found = tuple[Float64[np.ndarray, "n k 2"], Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"] | None]
 """Positions (frame: crop) and scores of the keypoints in n crops; and, with occlusion maps, how hidden."""
+_LOWEST_HEAT = 0.01  # for `max_sum`: the logarithm of lower heat would be noise, or infinite
 
 
 class SecondStage:
     """Finds the keypoints of each person anew, in a crop around the person's pose.
 
-    A keypoint is the highest pixel of its heatmap, refined as in the first stage; its score is that pixel's
+    A keypoint is the highest pixel of its heatmap, or, with a deformation, one that also suits the person's
+    other keypoints. It is refined as in the first stage; its score is that pixel's
     heat. A person's score is the mean over all keypoints, with 0 for missing ones. People without a keypoint
     are returned as they are; people of whom the network sees no keypoint are left out. Whether a keypoint is
     hidden is known from the network's occlusion maps, or from the first stage if it has none.
@@ -46,9 +51,13 @@ class SecondStage:
         size_multiple: the network accepts sides that are multiples of this.
         condition: None for a network of crops alone. A conditioned network also sees the first stage's
             keypoints that count for the box; these errors are in its condition where poses are annotated.
+        deformation: a file of `swahr fit-deformation`, with which all keypoints of a person are chosen
+            together (`swahr.second_stage.max_sum`), or None. A test-time setting.
+        deformation_weight: factor on the cost of deformation; 0 chooses the highest pixels.
 
     Raises:
-        ValueError: a parameter is out of range.
+        FileNotFoundError: there is no such file.
+        ValueError: a parameter is out of range, or the deformation is malformed or of other crops.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class SecondStage:
         alignment: Alignment = "centre",
         size_multiple: int = 32,
         condition: PoseErrors | None = None,
+        deformation: str | None = None,
+        deformation_weight: float = 1.0,
     ) -> None:
         sides = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
         if len(sides) != 2 or min(sides) < 1 or any(side % size_multiple for side in sides):
@@ -79,6 +90,12 @@ class SecondStage:
         self.threshold, self.join_scores, self.batch_size = threshold, join_scores, batch_size
         self.condition = condition
         self.aggregate = Aggregator(skeleton.flip_permutation, flip=flip)  # to merge maps only
+        if not 0 <= deformation_weight < np.inf:
+            raise ValueError(f"expected a finite deformation_weight of at least 0, got {deformation_weight}")
+        self.deformation = None
+        if deformation is not None:
+            fitted = read_deformation(deformation, skeleton, crop_size=self.crop_size, enlarge=enlarge)
+            self.deformation = replace(fitted, weight=fitted.weight * deformation_weight)
 
     def __call__(
         self,
@@ -139,7 +156,7 @@ class SecondStage:
                 f"{k}{'' if k != self.skeleton.num_keypoints else ' with NaN or infinity'}; choose another "
                 "second_stage.checkpoint, or precision=fp32"
             )
-        heat, pixel = (part.cpu().numpy() for part in heatmaps.flatten(2).max(dim=2))  # (n k)
+        heat, pixel = (part.cpu().numpy() for part in self._chosen(heatmaps))  # (n k)
         # All crops are refined at once: as the n * k heatmaps of one person.
         groups = Groups(
             positions=np.stack([pixel % w, pixel // w], axis=-1).reshape(1, n * k, 2) + 0.5,
@@ -153,6 +170,17 @@ class SecondStage:
         crop_from_map = map_from_input(crops.shape[2] // h, self.alignment).inverse()
         positions = crop_from_map.apply(refined.positions.reshape(n, k, 2))
         return positions, groups.scores.reshape(n, k), None if hidden is None else hidden.reshape(n, k)
+
+    def _chosen(self, heatmaps: Float32[Tensor, "n k h w"]) -> Sequence[Tensor]:
+        """Return the heat and the index, y * w + x, of each keypoint's pixel, (n k)."""
+        flat, (h, w) = heatmaps.flatten(2), heatmaps.shape[2:]
+        if self.deformation is None:
+            return flat.max(dim=2)
+        scores = heatmaps.clamp(min=_LOWEST_HEAT).log().cpu().numpy()
+        tree, deformation = spanning_tree(self.skeleton), self.deformation.on_map((h, w))
+        pixels = np.stack([max_sum(person, tree, deformation) for person in scores])
+        index = torch.from_numpy(pixels[..., 1] * w + pixels[..., 0]).to(flat.device)
+        return flat.gather(2, index[..., None])[..., 0], index
 
     def _frames(self, poses: Poses) -> list[Affine | None]:
         return frames_of_people(poses, self.crop_size, enlarge=self.enlarge, box_threshold=self.box_threshold)

@@ -54,7 +54,7 @@ def test_the_checkpoint_of_a_person_network_holds_its_settings(person):
     assert config["second_stage"] == {
         "_target_": "swahr.second_stage.SecondStage", "crop_size": [64, 32], "enlarge": 1.3,
         "box_threshold": 0.1, "flip": True, "threshold": 0.0, "join_scores": True, "batch_size": 64,
-        "condition": None,
+        "condition": None, "deformation": None, "deformation_weight": 1.0,
     }  # fmt: skip
 
 
