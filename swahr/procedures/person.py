@@ -31,11 +31,6 @@ class PersonModule(PoseModule):
                 "training=person: expected second_stage=person, which states how people are cropped, got "
                 "none; see experiment=person"
             )
-        if second_stage.deformation is not None:  # checkpoints must not depend on the file
-            raise ValueError(
-                "training=person: expected second_stage.deformation=null; it is a setting of `swahr "
-                "evaluate` and `swahr predict`"
-            )
         if isinstance(self.network, ConditionedNetwork) != (second_stage.condition is not None):
             raise ValueError(
                 "training=person: expected a conditioned network together with "
