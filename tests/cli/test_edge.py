@@ -30,9 +30,8 @@ def test_a_reader_that_has_seen_enough(start, arguments, tmp_path):
     run = start(*arguments, cwd=tmp_path)
     run.stdout.close()
     stderr = run.stderr.read()
-    assert run.wait() == 141
-    assert stderr == ""
     run.stderr.close()
+    assert (run.wait(), stderr) == (141, "")
 
 
 def test_help_lists_the_groups_of_the_command(swahr):

@@ -107,7 +107,7 @@ def test_the_page_shows_every_part_and_its_origin(result, tmp_path):
     failed = result["parts"]["tests"] | {"status": "timed out", "error": "stopped"}
     write_page(tmp_path / "page.md", result | {"parts": result["parts"] | {"tests": failed}})
     text = (tmp_path / "page.md").read_text()
-    assert "`make gpu`" in text
+    assert "`experiments/gpu.py`" in text
     assert str(result["stamp"]["commit"]) in text
     assert text.count("\n## ") == len(PARTS)
     assert "| equality | passed |" in text

@@ -66,7 +66,7 @@ def test_the_person_in_a_photograph_is_found(name: str, portrait: Path) -> None:
 def test_others_are_unknown() -> None:
     with pytest.raises(ValueError, match=f"name: expected one of '{NAMES[0]}'.*got 'photos_large'"):
         Predictor.from_pretrained("photos_large")
-    with pytest.raises(FileNotFoundError, match=f"photos_large: no such checkpoint.*{NAMES[0]} travels"):
+    with pytest.raises(FileNotFoundError, match=f"photos_large: no such checkpoint.*{NAMES[0]} comes"):
         load_checkpoint("photos_large")
 
 
