@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from scipy.stats import t
 from stamped import origin
 
 Result = Mapping[str, Any]
@@ -89,6 +90,7 @@ def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str,
             "Differences in AP, with 95 % intervals (paired bootstrap over images)",
             _differences(results),
         ),
+        "seeds": ("Their means over seeds, with 95 % intervals (Student's t)", _over_seeds(results)),
         "scale_maps": (
             "Rank correlation of the scale map's width s with person size",
             _correlations(results),
@@ -214,6 +216,30 @@ def _differences(results: Sequence[Result]) -> list[list[str]]:
         ]
         rows.append([f"`{one['run']}`", f"`{one['against']}`", one["test"], *cells])
     return rows
+
+
+def _over_seeds(results: Sequence[Result]) -> list[list[str]]:
+    rows = [["difference", "test", "seeds", "AP", "APM", "APL"]]
+    found: dict[tuple[str, str, str], list[Result]] = {}
+    for run in results:
+        for one in run["differences"]:
+            other = one["against"].removesuffix(f"_{run['seed']}")
+            found.setdefault((run["variant"], other, one["test"]), []).append(one["metrics"])
+    for (variant, other, test), metrics in found.items():
+        cells = [_mean_difference([one.get(name) for one in metrics]) for name in ("AP", "APM", "APL")]
+        if len(metrics) > 1:
+            rows.append([f"`{variant}` - `{other}`", test, str(len(metrics)), *cells])
+    return rows
+
+
+def _mean_difference(found: Sequence[Mapping[str, float] | None]) -> str:
+    """The mean over seeds, and its 95 % interval where there are several."""
+    values = [100 * one["value"] for one in found if one]
+    if len(values) < 2:
+        return "n/a"
+    mean = fmean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
 
 
 def with_scale_maps(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from ablation_parts.analysis import ScaleReadings, calibration
-from ablation_parts.page import Words, tables
+from ablation_parts.page import Words, _over_seeds, tables
 
 from swahr.geometry import Affine
 from swahr.skeleton import COCO
@@ -40,6 +40,19 @@ def test_seeds_are_shown_with_their_spread_and_undefined_values_left_out():
     assert "| n/a | n/a | 0.43 (30) | n/a |" in shown
     assert "| `sahr` | `b` | 75.0 ± 0.0 % |" in shown
     assert "All 2 runs are finished." in shown
+
+
+def test_differences_have_intervals_over_seeds():
+    """Two seeds: t is 12.706, and the standard error half of their distance."""
+
+    def run(seed: int, ap: float) -> dict[str, Any]:
+        one = {"run": f"sahr_{seed}", "against": f"mse_{seed}", "test": "t", "metrics": {"AP": {"value": ap}}}
+        return {"variant": "sahr", "seed": seed, "differences": [one]}
+
+    assert _over_seeds([run(0, 0.01), run(1, 0.03)])[1:] == [
+        ["`sahr` - `mse`", "t", "2", "+2.0 (-10.7 to +14.7)", "n/a", "n/a"]
+    ]
+    assert len(_over_seeds([run(0, 0.01)])) == 1
 
 
 def test_scale_maps_that_follow_size_correlate_and_are_read_where_the_keypoints_are():
