@@ -321,5 +321,5 @@ plt.show()
 # instead. A person who was found twice still is, now as two poses that are nearly alike: pose NMS removes
 # one of them.
 #
-# One person is an example and proves nothing. AP with intervals, over 600 images, and the same with all these
-# parts left out one by one, is in the [study](../docs/second_stage.md).
+# One person is an example and proves nothing. AP with intervals, over 600 images, is in the
+# [study](../docs/second_stage.md), with what cannot be compared there yet.
