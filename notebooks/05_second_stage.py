@@ -229,8 +229,8 @@ plt.show()
 # %% [markdown]
 # Without messages, nothing says which of the two hips this is, or whose: there is no heat. With them, the
 # left hip is where it belongs. The comparison says how much this network relies on messages, not how good
-# they are: a plain head was trained without them, and has found the hip by other means. Which of the two
-# has the higher AP is in the [study](../docs/second_stage.md).
+# they are: a plain head, trained without them, may find the hip by other means. What is known of the two is
+# in the [study](../docs/second_stage.md).
 #
 # ## 5. The discriminators
 #
