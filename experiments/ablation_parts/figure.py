@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from ablation_parts.page import Result, by_variant, counted, with_scale_maps
+from ablation_parts.page import by_variant, counted, with_scale_maps
+from ablation_parts.plan import Result
 from swahr.draw.figure import FAINT_INK, INK, add_footer, new_figure, render
 
 _COLOURS = ("#222222", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from scipy.stats import t
-from stamped import origin
-
-Result = Mapping[str, Any]
+from ablation_parts import differences
+from ablation_parts.plan import Result
 
 
 class Words(NamedTuple):
@@ -43,7 +40,7 @@ def tables(
     command: str,
     chosen: Sequence[str] | None = None,
 ) -> str:
-    """Tables, each with the command that makes it.
+    """Tables, each with the command that makes it, and a line with the runs' provenance.
 
     Args:
         results: the files' contents, in the order of the plan.
@@ -56,12 +53,11 @@ def tables(
         ValueError: there is no table of a name.
     """
     state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
-    if single := _not_compared(results, words.against):
+    if single := differences.not_compared(results, words.against):
         state += f" Not compared with `{words.against}` of the same seed: {single}."
     if not results:
         return f"{state}\n"
-    origins = "; ".join(sorted({_origin(result["stamp"]) for result in results}))
-    below = f"`{command}`, from {counted(len(results), 'run')} ({origins})."
+    below = f"`{command}`, from {counted(len(results), 'run')}."
     parts = _all_tables(results, words)
     if unknown := [name for name in chosen or () if name not in parts]:
         raise ValueError(f"tables: expected some of {', '.join(parts)}, got {', '.join(unknown)}")
@@ -70,7 +66,7 @@ def tables(
         for title, rows in (parts[name] for name in chosen or parts)
         if len(rows) > 1
     ]
-    return "\n".join([*shown, *([f"{state}\n"] if chosen is None else [])])
+    return "\n".join([*shown, f"{_origins(results)}\n", *([f"{state}\n"] if chosen is None else [])])
 
 
 def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str, list[list[str]]]]:
@@ -88,9 +84,12 @@ def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str,
         ),
         "differences": (
             "Differences in AP, with 95 % intervals (paired bootstrap over images)",
-            _differences(results),
+            differences.of_runs(results),
         ),
-        "seeds": ("Their means over seeds, with 95 % intervals (Student's t)", _over_seeds(results)),
+        "seeds": (
+            "Their means over seeds, with 95 % intervals (Student's t)",
+            differences.over_seeds(results),
+        ),
         "scale_maps": (
             "Rank correlation of the scale map's width s with person size",
             _correlations(results),
@@ -107,9 +106,22 @@ def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str,
     }
 
 
-def _origin(stamp: Mapping[str, Any]) -> str:
-    trained = stamp.get("trained_on", stamp["device"])
-    return f"{'' if trained == stamp['device'] else f'trained on {trained}, tested on '}{origin(stamp)}"
+def _origins(results: Sequence[Result]) -> str:
+    """Where runs were trained and tested, with what."""
+    trained: dict[str, list[str]] = {}
+    tested: dict[str, set[str]] = {}
+    for result in results:
+        stamp = result["stamp"]
+        trained.setdefault(stamp.get("trained_on", stamp["device"]), []).append(result["name"])
+        machine = f"{stamp['device']}, torch {stamp['libraries']['torch']}"
+        tested.setdefault(machine, set()).add(str(stamp["commit"]))
+    lines = [f"Trained on {device}: {', '.join(names)}." for device, names in trained.items()]
+    lines += [f"Tested on {machine}, {_commits(names)}." for machine, names in tested.items()]
+    return " ".join(lines)
+
+
+def _commits(names: Collection[str]) -> str:
+    return f"commit{'' if len(names) == 1 else 's'} {', '.join(sorted(names))}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -188,58 +200,6 @@ def _of_people(results: Sequence[Result], words: Words) -> list[list[str]]:
                 cells = [_metric(runs, test, way, "people", name) for name in _OF_PEOPLE]
                 rows.append([f"`{variant}`", test, f"`{way}`", *cells])
     return rows
-
-
-def _not_compared(results: Sequence[Result], against: str) -> str:
-    """The runs that have others of their seed, but no difference: the detections were not on that machine."""
-    compared = {
-        one[key]
-        for run in results
-        for one in run["differences"]
-        if one["against"].rpartition("_")[0] == against
-        for key in ("run", "against")
-    }
-    seeds = Counter(run["seed"] for run in results)
-    return ", ".join(run["name"] for run in results if seeds[run["seed"]] > 1 and run["name"] not in compared)
-
-
-def _differences(results: Sequence[Result]) -> list[list[str]]:
-    names = ("AP", "AP50", "APM", "APL")
-    rows = [["run", "minus", "test", *names]]
-    for one in sorted((one for run in results for one in run["differences"]), key=lambda row: row["run"]):
-        found = [one["metrics"].get(name) for name in names]
-        cells = [
-            f"{100 * value['value']:+.1f} ({100 * value['low']:+.1f} to {100 * value['high']:+.1f})"
-            if value
-            else "n/a"
-            for value in found
-        ]
-        rows.append([f"`{one['run']}`", f"`{one['against']}`", one["test"], *cells])
-    return rows
-
-
-def _over_seeds(results: Sequence[Result]) -> list[list[str]]:
-    rows = [["difference", "test", "seeds", "AP", "APM", "APL"]]
-    found: dict[tuple[str, str, str], list[Result]] = {}
-    for run in results:
-        for one in run["differences"]:
-            other = one["against"].removesuffix(f"_{run['seed']}")
-            found.setdefault((run["variant"], other, one["test"]), []).append(one["metrics"])
-    for (variant, other, test), metrics in found.items():
-        cells = [_mean_difference([one.get(name) for one in metrics]) for name in ("AP", "APM", "APL")]
-        if len(metrics) > 1:
-            rows.append([f"`{variant}` - `{other}`", test, str(len(metrics)), *cells])
-    return rows
-
-
-def _mean_difference(found: Sequence[Mapping[str, float] | None]) -> str:
-    """The mean over seeds, and its 95 % interval where there are several."""
-    values = [100 * one["value"] for one in found if one]
-    if len(values) < 2:
-        return "n/a"
-    mean = fmean(values)
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
 
 
 def with_scale_maps(results: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:

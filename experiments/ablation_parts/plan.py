@@ -15,6 +15,8 @@ from swahr.cli.overrides import compose_checked
 from swahr.files import read_json
 from swahr.migration import renamed
 
+Result = Mapping[str, Any]
+"""The contents of a finished run's file."""
 _OF_ONE_MACHINE = ("output", "ckpt")
 _DATA = "."
 """In place of ``data_root`` where a configuration is recorded."""

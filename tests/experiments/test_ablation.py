@@ -247,7 +247,7 @@ def test_the_page_shows_every_finished_run_and_names_the_missing(folder, no_trai
     assert text.endswith("<!-- end -->\nAfter.\n")
     assert "old" not in text
     assert "Missing runs: swahr_1." in text
-    assert text.count(f"page={page}`, from 2 runs (") == text.count("### ") == 6
+    assert text.count(f"page={page}`, from 2 runs.") == text.count("### ") == 6
     assert "| `swahr` | 1 | 0.72 M |" in text
     assert "| `swahr_0` | `mse_0` | others | +0.0 (+0.0 to +0.0) |" in text
     assert (tmp_path / "images" / "results.png").stat().st_size > 10_000

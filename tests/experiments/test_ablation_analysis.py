@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from ablation_parts.analysis import ScaleReadings, calibration
-from ablation_parts.page import Words, _over_seeds, tables
+from ablation_parts.differences import over_seeds
+from ablation_parts.page import Words, tables
 
 from swahr.geometry import Affine
 from swahr.skeleton import COCO
@@ -24,8 +25,8 @@ def test_seeds_are_shown_with_their_spread_and_undefined_values_left_out():
         shares = [{"step": i, "a": 0.25, "b": 0.75} for i in range(5)]
         stamp = {"device": "d", "commit": "c", "libraries": {"torch": "t"}}
         return {
-            "variant": "sahr", "seed": seed, "parameters": 1_500_000, "tests": {"t": test},
-            "differences": [], "loss_shares": shares, "stamp": stamp,
+            "name": f"sahr_{seed}", "variant": "sahr", "seed": seed, "parameters": 1_500_000,
+            "tests": {"t": test}, "differences": [], "loss_shares": shares, "stamp": stamp,
         }  # fmt: skip
 
     shown = tables(
@@ -40,6 +41,7 @@ def test_seeds_are_shown_with_their_spread_and_undefined_values_left_out():
     assert "| n/a | n/a | 0.43 (30) | n/a |" in shown
     assert "| `sahr` | `b` | 75.0 ± 0.0 % |" in shown
     assert "All 2 runs are finished." in shown
+    assert "Trained on d: sahr_0, sahr_1. Tested on d, torch t, commit c." in shown
 
 
 def test_differences_have_intervals_over_seeds():
@@ -49,10 +51,10 @@ def test_differences_have_intervals_over_seeds():
         one = {"run": f"sahr_{seed}", "against": f"mse_{seed}", "test": "t", "metrics": {"AP": {"value": ap}}}
         return {"variant": "sahr", "seed": seed, "differences": [one]}
 
-    assert _over_seeds([run(0, 0.01), run(1, 0.03)])[1:] == [
+    assert over_seeds([run(0, 0.01), run(1, 0.03)])[1:] == [
         ["`sahr` - `mse`", "t", "2", "+2.0 (-10.7 to +14.7)", "n/a", "n/a"]
     ]
-    assert len(_over_seeds([run(0, 0.01)])) == 1
+    assert len(over_seeds([run(0, 0.01)])) == 1
 
 
 def test_scale_maps_that_follow_size_correlate_and_are_read_where_the_keypoints_are():
