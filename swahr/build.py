@@ -196,15 +196,15 @@ def second_stage_step(
         FileNotFoundError: the checkpoint does not exist.
         ValueError: it is damaged, of a bottom-up network or for other keypoints, or a setting is wrong.
     """
-    files = second_stage_files(settings)
-    if _of_second_stage(settings, "checkpoint") is None:
-        if files:
-            raise ValueError(
-                f"second_stage.deformation={files[0]}: expected a second stage, got none; add "
-                "second_stage=crops second_stage.checkpoint=…, in Python second_stage=…"
-            )
+    if (file := _of_second_stage(settings, "checkpoint")) is None:
+        for name in settings.get("second_stage") or ():
+            if (value := _of_second_stage(settings, name)) is not None:
+                raise ValueError(
+                    f"second_stage.{name}={value}: expected a second stage, got none; add "
+                    "second_stage=crops second_stage.checkpoint=…, in Python second_stage=…"
+                )
         return None
-    checkpoint = load_checkpoint(files[0], trust=trust)
+    checkpoint = load_checkpoint(located(file), trust=trust)
     checkpoint = checkpoint.second_stage or checkpoint
     check_finds_one_person(checkpoint, skeleton)
     network, facts, device = _person_network(checkpoint, **run)

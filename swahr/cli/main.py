@@ -39,8 +39,10 @@ def main() -> None:
     """Run the command named by the first argument."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     try:
-        _dispatch(command)
-        sys.stdout.flush()
+        try:
+            _dispatch(command)
+        finally:  # Hydra's --help exits
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.stderr.write(f"swahr {command}: interrupted\n")
         raise SystemExit(130) from None

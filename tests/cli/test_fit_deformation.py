@@ -177,6 +177,8 @@ def test_checkpoints_depend_on_no_file(swahr, person, person_settings, fitted, t
 def test_the_setting_needs_a_second_stage_and_a_fitting_file(swahr, checkpoint, person, fitted, tmp_path):
     with pytest.raises(ValueError, match=r"deformation\.json: expected a second stage, got none"):
         Predictor.from_checkpoint(checkpoint, overrides=[f"second_stage.deformation={fitted}"])
+    with pytest.raises(ValueError, match=r"second_stage\.flip=False: expected a second stage, got none"):
+        Predictor.from_checkpoint(checkpoint, overrides=["second_stage.flip=false"])
     both = (f"checkpoint={checkpoint}", "second_stage=crops", f"second_stage.checkpoint={person['best']}")
     other = tmp_path / "other.json"
     names = [*COCO.keypoints[1:], COCO.keypoints[0]]
