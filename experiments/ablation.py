@@ -51,6 +51,8 @@ def ablation(config: DictConfig) -> None:
         ValueError: the configuration is wrong, a file in ``results`` or ``output`` has another one, or runs
             failed; the others are finished then.
     """
+    if config.beside < 1:
+        raise ValueError(f"beside={config.beside}: expected at least 1 training at a time")
     every = runs_of(config)
     runs = [run for run in every if config.only is None or run.name in config.only]
     states = _states(runs)
@@ -64,16 +66,14 @@ def ablation(config: DictConfig) -> None:
         _check_files(config)
     for number in (signal.SIGINT, signal.SIGTERM):  # shells start background jobs with Ctrl-C ignored
         signal.signal(number, signal.default_int_handler)
-    failures = []
-    for run in [run for run in runs if run.name not in states["done"]]:
-        try:
-            _finish(run, config, every)
-        except KeyboardInterrupt:
-            _log.warning("interrupted; the same command goes on where this one ended")
-            raise SystemExit(130) from None
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
-            _log.error("%s: %s", run.name, error)
-            failures.append(f"{run.name}: {error}".replace(f"{run.name}: {run.name}: ", f"{run.name}: "))
+    failures: list[str] = []
+    missing = [run for run in runs if run.name not in states["done"]]
+    try:
+        for start in range(0, len(missing), config.beside):
+            failures += _train_and_test(missing[start : start + config.beside], config, every)
+    except KeyboardInterrupt:
+        _log.warning("interrupted; the same command goes on where this one ended")
+        raise SystemExit(130) from None
     summary = f"{len(failures)} of {len(runs)} runs failed"
     raise_problems(failures, summary=summary, folder=Path(config.results))
     report(_states(runs))
@@ -112,10 +112,23 @@ def _hours(runs: Sequence[Run]) -> float | None:
     return round(sum(times) / len(times) * results.count(None), 2) if times else None
 
 
-def _finish(run: Run, config: DictConfig, runs: Sequence[Run]) -> None:
-    """Train, test, and write the result."""
-    _log.info("%s: training", run.name)
-    folder = train(run)
+def _train_and_test(runs: Sequence[Run], config: DictConfig, every: Sequence[Run]) -> list[str]:
+    """Train runs beside each other, and test each; returns what failed."""
+    failures = train(runs)
+    for run in runs:
+        if (folder := trained(run)) is not None:
+            try:
+                _test(run, folder, config, every)
+            except (OSError, RuntimeError, TypeError, ValueError) as error:
+                failures[run.name] = str(error)
+    messages = [f"{name}: {reason}" for name, reason in failures.items()]
+    for message in messages:
+        _log.error(message)
+    return messages
+
+
+def _test(run: Run, folder: Path, config: DictConfig, runs: Sequence[Run]) -> None:
+    """Test a trained network, and write the result."""
     training, rows = read_json(folder / "result.json"), logs(run)
     checkpoint = folder / "best.safetensors"
     if not checkpoint.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,8 @@ from ablation_parts.plan import Run, check_same
 from swahr.checkpoint import read_ckpt
 from swahr.cli.run_results import find_runs
 from swahr.files import read_json, write_json
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINTS = ("last.ckpt", "interrupted.ckpt")
 _PARTS = 5  # of a run, in which the shares of the loss are averaged
@@ -51,37 +54,49 @@ def check_folder(run: Run) -> None:
         check_same(run, file, read_json(file))
 
 
-def train(run: Run) -> Path:
-    """Train or go on; returns the folder of the complete training.
+def train(runs: Sequence[Run]) -> dict[str, str]:
+    """Train runs at the same time, or go on with them; complete ones are left out.
+
+    Returns:
+        The reasons for failures by name of the run.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; the training has saved its state.
-        RuntimeError: the training failed.
+        KeyboardInterrupt: Ctrl-C; the trainings have saved their state.
     """
-    if (complete := trained(run)) is not None:
-        return complete
+    started: list[tuple[Run, Path, subprocess.Popen[bytes]]] = []
+    try:
+        started.extend((run, *_start(run)) for run in runs if trained(run) is None)
+        for _, _, process in started:
+            process.wait()
+    except BaseException:
+        for _, _, process in started:
+            process.send_signal(signal.SIGINT)
+        for _, _, process in started:
+            process.wait()  # it saves its state
+        raise
+    return {
+        run.name: f"training failed ({_reason(folder, process.returncode)})"
+        for run, folder, process in started
+        if process.returncode or trained(run) is None
+    }
+
+
+def _start(run: Run) -> tuple[Path, subprocess.Popen[bytes]]:
+    """The folder and process of a training, in a session of its own, so that Ctrl-C reaches it once."""
+    _log.info("%s: training", run.name)
     write_json(run.folder / "plan.json", run.recorded)
     checkpoint, earlier = resumable(run), attempts(run)
     number = int(earlier[-1].name.removeprefix("train_")) + 1 if earlier else 1
     folder = run.folder / f"train_{number}"
     command = [sys.executable, "-m", "swahr.cli.main", "train", *run.overrides, f"output={folder}"]
     command += [f"ckpt={checkpoint}"] if checkpoint is not None else []
-    code = _run_and_wait([*(["nice"] if shutil.which("nice") else []), *command])
-    if code or not (folder / "result.json").is_file():
-        reason = find_runs([folder])[0].failure if folder.is_dir() else None
-        raise RuntimeError(f"{run.name}: training failed ({reason or f'exit code {code}, see above'})")
-    return folder
+    lower = ["nice"] if shutil.which("nice") else []
+    return folder, subprocess.Popen([*lower, *command], stdout=subprocess.DEVNULL, start_new_session=True)
 
 
-def _run_and_wait(command: Sequence[str]) -> int:
-    """Run a command in a session of its own, so that it gets Ctrl-C once, from here."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait()  # it saves its state
-        raise
+def _reason(folder: Path, code: int) -> str:
+    failure = find_runs([folder])[0].failure if folder.is_dir() else None
+    return failure or f"exit code {code}, see above"
 
 
 def steps(folder: Path) -> int:

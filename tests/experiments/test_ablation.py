@@ -14,7 +14,7 @@ import ablation_parts.training
 import numpy as np
 import pytest
 from ablation import _differences, ablation
-from ablation_parts.plan import runs_of
+from ablation_parts.plan import Run, runs_of
 from ablation_parts.testing import Detections
 from ablation_parts.training import attempts, learning_curve, logs, loss_shares
 from omegaconf import DictConfig, OmegaConf
@@ -52,18 +52,18 @@ def plan(folder: Path, **changes: Any) -> DictConfig:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """The folder of a finished plan."""
+    """The folder of a finished plan, whose runs were trained beside each other."""
     folder = tmp_path_factory.mktemp("ablation")
-    ablation(plan(folder))
+    ablation(plan(folder, beside=2))
     return folder
 
 
 @pytest.fixture
 def no_training(monkeypatch) -> None:
-    def refuse(command: list[str]) -> int:
-        raise AssertionError(f"unexpected training: {command}")
+    def refuse(run: Run) -> None:
+        raise AssertionError(f"unexpected training: {run.name}")
 
-    monkeypatch.setattr(ablation_parts.training, "_run_and_wait", refuse)
+    monkeypatch.setattr(ablation_parts.training, "_start", refuse)
 
 
 def result(folder: Path, name: str) -> dict[str, Any]:
@@ -147,6 +147,7 @@ def test_checkpoints_of_another_configuration_are_not_resumed(folder, no_trainin
         ({"against": "sahr"}, "against=sahr: expected one of mse, swahr"),
         ({"decoding": "drak"}, "decoding=drak: expected one of quarter"),
         ({"data_root": None}, "add data_root=PATH"),
+        ({"beside": 0}, "beside=0: expected at least 1 training"),
         ({"train": [*SMOKE, "weights=/my/own.pth"]}, "mse_0: train.weights=/my/own.pth: expected no folder"),
     ],
 )
