@@ -47,7 +47,7 @@ def tables(
         missing: names of runs without a file.
         words: the plan's words.
         command: makes these tables.
-        chosen: names of the tables; None: all, and which runs are missing.
+        chosen: names of the tables; None: all, and whether all runs are finished.
 
     Raises:
         ValueError: there is no table of a name.
@@ -66,7 +66,8 @@ def tables(
         for title, rows in (parts[name] for name in chosen or parts)
         if len(rows) > 1
     ]
-    return "\n".join([*shown, f"{_origins(results)}\n", *([f"{state}\n"] if chosen is None else [])])
+    lines = [_origins(results), *([state] if missing or chosen is None else [])]
+    return "\n".join([*shown, *(f"{line}\n" for line in lines)])
 
 
 def _all_tables(results: Sequence[Result], words: Words) -> dict[str, tuple[str, list[list[str]]]]:
