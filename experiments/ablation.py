@@ -34,6 +34,7 @@ from ablation_parts.training import (
 from omegaconf import DictConfig
 from stamped import with_table
 
+from swahr.choices import check_setting
 from swahr.cli.command import report, run_command
 from swahr.cli.problems import raise_problems
 from swahr.evaluation.results import read_results
@@ -51,8 +52,9 @@ def ablation(config: DictConfig) -> None:
         ValueError: the configuration is wrong, a file in ``results`` or ``output`` has another one, or runs
             failed; the others are finished then.
     """
+    check_setting("beside", config.beside, int)
     if config.beside < 1:
-        raise ValueError(f"beside={config.beside}: expected at least 1 training at a time")
+        raise ValueError(f"beside={config.beside}: expected 1 or more trainings at a time; correct it")
     every = runs_of(config)
     runs = [run for run in every if config.only is None or run.name in config.only]
     states = _states(runs)

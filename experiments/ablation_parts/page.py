@@ -116,7 +116,7 @@ def _origins(results: Sequence[Result]) -> str:
         trained.setdefault(stamp.get("trained_on", stamp["device"]), []).append(result["name"])
         machine = f"{stamp['device']}, torch {stamp['libraries']['torch']}"
         tested.setdefault(machine, set()).add(str(stamp["commit"]))
-    lines = [f"Trained on {device}: {', '.join(names)}." for device, names in trained.items()]
+    lines = [f"Training ended on {device}: {', '.join(names)}." for device, names in trained.items()]
     lines += [f"Tested on {machine}, {_commits(names)}." for machine, names in tested.items()]
     return " ".join(lines)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,31 +59,41 @@ def train(runs: Sequence[Run]) -> dict[str, str]:
     """Train runs at the same time, or go on with them; complete ones are left out.
 
     Returns:
-        The reasons for failures by name of the run.
+        The reasons for failures by name of the run; the others are complete then.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the trainings have saved their state.
     """
+    waiting = [run for run in runs if trained(run) is None]
     started: list[tuple[Run, Path, subprocess.Popen[bytes]]] = []
+    failures: dict[str, str] = {}
     try:
-        started.extend((run, *_start(run)) for run in runs if trained(run) is None)
+        for run in waiting:
+            try:
+                started.append((run, *_start(run, alone=len(waiting) == 1)))
+            except OSError as error:
+                failures[run.name] = str(error)
         for _, _, process in started:
             process.wait()
     except BaseException:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # until they have saved their states
         for _, _, process in started:
             process.send_signal(signal.SIGINT)
         for _, _, process in started:
-            process.wait()  # it saves its state
+            process.wait()
         raise
-    return {
+    return failures | {
         run.name: f"training failed ({_reason(folder, process.returncode)})"
         for run, folder, process in started
-        if process.returncode or trained(run) is None
+        if trained(run) is None
     }
 
 
-def _start(run: Run) -> tuple[Path, subprocess.Popen[bytes]]:
-    """The folder and process of a training, in a session of its own, so that Ctrl-C reaches it once."""
+def _start(run: Run, *, alone: bool) -> tuple[Path, subprocess.Popen[bytes]]:
+    """The folder and process of a training, in a session of its own, so that Ctrl-C reaches it once.
+
+    Unless it is ``alone``, its messages go to a file.
+    """
     _log.info("%s: training", run.name)
     write_json(run.folder / "plan.json", run.recorded)
     checkpoint, earlier = resumable(run), attempts(run)
@@ -91,12 +102,25 @@ def _start(run: Run) -> tuple[Path, subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "swahr.cli.main", "train", *run.overrides, f"output={folder}"]
     command += [f"ckpt={checkpoint}"] if checkpoint is not None else []
     lower = ["nice"] if shutil.which("nice") else []
-    return folder, subprocess.Popen([*lower, *command], stdout=subprocess.DEVNULL, start_new_session=True)
+    with nullcontext() if alone else _messages(folder).open("wb") as messages:
+        process = subprocess.Popen(
+            [*lower, *command], stdout=subprocess.DEVNULL, stderr=messages, start_new_session=True
+        )
+    return folder, process
+
+
+def _messages(folder: Path) -> Path:
+    """The file with what a training among others printed."""
+    return folder.parent / f"messages_of_{folder.name}.txt"
 
 
 def _reason(folder: Path, code: int) -> str:
-    failure = find_runs([folder])[0].failure if folder.is_dir() else None
-    return failure or f"exit code {code}, see above"
+    messages = _messages(folder)
+    unknown = f"exit code {code}, see {messages if messages.is_file() else 'above'}"
+    try:
+        return find_runs([folder])[0].failure or unknown
+    except (FileNotFoundError, ValueError):  # it ended before there was a run
+        return unknown
 
 
 def steps(folder: Path) -> int:

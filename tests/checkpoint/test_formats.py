@@ -67,7 +67,9 @@ def test_a_file_predicts_what_it_predicted(name: str) -> None:
     assert_found(predictions(HERE / name), expected, atol=1e-4)
     found = maps(HERE / name)
     assert found.keys() == expected.keys() - {"keypoints", "scores", "score"}
-    assert_found(found, expected, atol=1e-5)
+    # Or some roundings of float32, in which kinds of CPU differ: maps of format 1 have values of up to 78.
+    largest = max(float(np.abs(expected[name]).max()) for name in found)
+    assert_found(found, expected, atol=max(1e-5, 1e-6 * largest))
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

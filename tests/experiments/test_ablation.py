@@ -60,7 +60,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def no_training(monkeypatch) -> None:
-    def refuse(run: Run) -> None:
+    def refuse(run: Run, *, alone: bool) -> None:
         raise AssertionError(f"unexpected training: {run.name}")
 
     monkeypatch.setattr(ablation_parts.training, "_start", refuse)
@@ -147,7 +147,7 @@ def test_checkpoints_of_another_configuration_are_not_resumed(folder, no_trainin
         ({"against": "sahr"}, "against=sahr: expected one of mse, swahr"),
         ({"decoding": "drak"}, "decoding=drak: expected one of quarter"),
         ({"data_root": None}, "add data_root=PATH"),
-        ({"beside": 0}, "beside=0: expected at least 1 training"),
+        ({"beside": 0}, "beside=0: expected 1 or more trainings"),
         ({"train": [*SMOKE, "weights=/my/own.pth"]}, "mse_0: train.weights=/my/own.pth: expected no folder"),
     ],
 )
@@ -177,7 +177,8 @@ def test_a_failed_run_costs_no_other(tmp_path, capfd):
         ablation(plan(tmp_path, variants=[*failing, VARIANTS[1]], only=None))  # before anything is run
     failing[0]["overrides"] = ["trainer.accelerator=gpu"]
     with pytest.raises(ValueError, match=r"1 of 2 runs failed.*\nmse_0: training failed \(.*\)"):
-        ablation(plan(tmp_path, variants=[*failing, VARIANTS[1]]))
+        ablation(plan(tmp_path, variants=[*failing, VARIANTS[1]], beside=2))
+    assert "gpu" in (tmp_path / "runs" / "mse_0" / "messages_of_train_1.txt").read_text().lower()
     assert (tmp_path / "results" / "swahr_0.json").is_file()
     assert result(tmp_path, "swahr_0")["differences"] == []
 

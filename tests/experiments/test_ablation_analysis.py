@@ -41,7 +41,7 @@ def test_seeds_are_shown_with_their_spread_and_undefined_values_left_out():
     assert "| n/a | n/a | 0.43 (30) | n/a |" in shown
     assert "| `sahr` | `b` | 75.0 ± 0.0 % |" in shown
     assert "All 2 runs are finished." in shown
-    assert "Trained on d: sahr_0, sahr_1. Tested on d, torch t, commit c." in shown
+    assert "Training ended on d: sahr_0, sahr_1. Tested on d, torch t, commit c." in shown
 
 
 def test_differences_have_intervals_over_seeds():
