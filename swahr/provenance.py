@@ -31,7 +31,8 @@ def provenance(*, seed: int | None, files: Iterable[str | Path] = ()) -> dict[st
         files: annotation and weight files, recorded without their folders; ``name (2)`` is the second file of
             that name.
     """
-    cpu = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    cpu = f"{platform.machine()} CPU, {threads} {'thread' if threads == 1 else 'threads'}"
     return {
         "swahr": _version("swahr"),
         "commit": _commit(),

@@ -52,7 +52,7 @@ def tables(
     Raises:
         ValueError: there is no table of a name.
     """
-    state = f"Missing runs: {', '.join(missing)}." if missing else f"All {len(results)} runs are finished."
+    state = f"Missing runs: {', '.join(missing)}." if missing else "No run is missing."
     if single := differences.not_compared(results, words.against):
         state += f" Not compared with `{words.against}` of the same seed: {single}."
     if not results:

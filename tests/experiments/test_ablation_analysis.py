@@ -40,7 +40,7 @@ def test_seeds_are_shown_with_their_spread_and_undefined_values_left_out():
     assert "| all | -0.10 |" in shown
     assert "| n/a | n/a | 0.43 (30) | n/a |" in shown
     assert "| `sahr` | `b` | 75.0 ± 0.0 % |" in shown
-    assert "All 2 runs are finished." in shown
+    assert "No run is missing." in shown
     assert "Training ended on d: sahr_0, sahr_1. Tested on d, torch t, commit c." in shown
 
 
