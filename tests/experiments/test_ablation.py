@@ -161,7 +161,7 @@ def test_the_shipped_plans_compose_and_record_no_folder():
         ("ablation", 15),
         ("ablation_why", 8),
         ("ablation_photos", 6),
-        ("ablation_people", 13),
+        ("ablation_people", 11),
         ("ablation_people_photos", 1),
     ):
         runs = runs_of(compose_config(name, ["data_root=/some/where"]))
