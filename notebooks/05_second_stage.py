@@ -201,8 +201,8 @@ plt.show()
 
 # %% [markdown]
 # The red cross is a pixel of the parent's maps; around it is what a response there adds to the child's
-# maps, as far as two convolutions of 7 × 7 reach. Knees are below hips, and this is the only one of the
-# four messages with a clear direction; the others spread to all sides, most strongly to the pixel itself.
+# maps, as far as two convolutions of 7 × 7 reach. None of the four messages has a clear direction, though
+# knees are below hips: they spread to all sides, and those to wrists and ankles stay mostly at the pixel.
 #
 # And here, for our person: the heatmaps with all messages set to 0, as they are, and the difference.
 
@@ -227,10 +227,10 @@ axes[0].legend(loc="lower left", fontsize="small")
 plt.show()
 
 # %% [markdown]
-# Without messages, nothing says which of the two hips this is, or whose: there is no heat. With them, the
-# left hip is where it belongs. The comparison says how much this network relies on messages, not how good
-# they are: a plain head, trained without them, may find the hip by other means. What is known of the two is
-# in the [study](../docs/second_stage.md).
+# Without messages, little says which of the two hips this is, or whose: there is weak heat in many places.
+# With them, the left hip is where it belongs. The comparison says how much this network relies on messages,
+# not how good they are: a plain head, trained without them, may find the hip by other means. What is known
+# of the two is in the [study](../docs/second_stage.md).
 #
 # ## 5. The discriminators
 #
@@ -315,11 +315,10 @@ show_picture(axes[1], draw_poses(labelled.image, after["structured"]), "both sta
 plt.show()
 
 # %% [markdown]
-# The largest error of the first stage was a wrist on the neighbour; the structured network puts it near the
-# right place. The median error grows: these networks have maps of stride 4, the first stage also those of
-# stride 2, so they mend gross errors and not small ones. The transformer's network loses the other wrist
-# instead. A person who was found twice still is, now as two poses that are nearly alike: pose NMS removes
-# one of them.
+# The largest error of the first stage was a wrist on the neighbour; all three networks put it near the right
+# place. The median error grows: these networks have maps of stride 4, the first stage also those of stride
+# 2, so they mend gross errors and not small ones. A person who was found twice still is, now as two poses
+# that are nearly alike: pose NMS removes one of them.
 #
 # One person is an example and proves nothing. AP with intervals, over 600 images, is in the
-# [study](../docs/second_stage.md), with what cannot be compared there yet.
+# [study](../docs/second_stage.md).
