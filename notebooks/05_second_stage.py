@@ -158,8 +158,9 @@ plt.show()
 
 # %% [markdown]
 # Theta is close to the identity: the red frame is hardly larger than the crop. This transformer has learned
-# little, and networks without one had a higher AP ([study](../docs/second_stage.md)). What it shows is how
-# the parts fit together: the maps on the left are those of the sampled crop, on the right those of the crop.
+# little, and the same network without one had a higher AP, with one seed ([study](../docs/second_stage.md)).
+# What it shows is how the parts fit together: the maps on the left are those of the sampled crop, on the right
+# those of the crop.
 #
 # ## 4. Messages between keypoints
 #
