@@ -159,8 +159,8 @@ plt.show()
 # %% [markdown]
 # Theta is close to the identity: the red frame is hardly larger than the crop. This transformer has learned
 # little, and the same network without one had a higher AP, with one seed ([study](../docs/second_stage.md)).
-# What it shows is how the parts fit together: the maps on the left are those of the sampled crop, on the right
-# those of the crop.
+# What it shows is how the parts fit together: the maps on the left are those of the sampled crop, those on
+# the right those of the crop.
 #
 # ## 4. Messages between keypoints
 #

@@ -1,6 +1,6 @@
 """Training images of several sources."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swahr.data.source import Source
@@ -45,6 +45,10 @@ class MixedSource:
     def __getitem__(self, index: int) -> LabelledImage:
         """Image ``index``, which may exceed the length."""
         return self._sources[index % len(self._sources)][self._place(index)]
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        """The images of the first epoch."""
+        return (self[index] for index in range(len(self)))
 
     def describe(self, index: int) -> str:
         """The name of image ``index`` in its source."""

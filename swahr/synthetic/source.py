@@ -127,6 +127,10 @@ class SyntheticSource:
         labels = Annotations(scene.keypoints, scene.visibility, scene.area[: len(scene.keypoints)])
         return LabelledImage(scene.image, labels, scene.valid, image_id=index + 1)
 
+    def __iter__(self) -> Iterator[LabelledImage]:
+        """The images of the first epoch."""
+        return (self[index] for index in range(len(self)))
+
     def describe(self, index: int) -> str:
         """The name of image ``index`` in messages."""
         return f"rendered crowd {index} of seed {self._seed}"

@@ -16,7 +16,7 @@ def test_sources_take_turns_and_the_short_one_is_repeated(numbered_source: Calla
     assert mixed.skeleton == first.skeleton
     assert mixed.unbounded
     wanted = [first[0], second[0], first[1], second[1], first[2], second[2], first[0], second[3]]
-    assert [mixed[i].image_id for i in range(8)] == [image.image_id for image in wanted]
+    assert [image.image_id for image in mixed] == [image.image_id for image in wanted]
     assert (mixed[6].image == first[0].image).all()
     assert mixed.describe(5) == second.describe(2)
 

@@ -30,6 +30,7 @@ def test_is_an_unbounded_source():
     assert source.unbounded
     assert len(source) == 3
     assert source[10_000].image_id == 10_001
+    assert [image.image_id for image in source] == [1, 2, 3]
     assert "17" in source.describe(17)
 
 
