@@ -159,7 +159,7 @@ def test_a_wrong_plan_is_explained(tmp_path, no_training, changes, message):
 def test_the_shipped_plans_compose_and_record_no_folder():
     for name, count in (
         ("ablation", 15),
-        ("ablation_why", 8),
+        ("ablation_why", 3),
         ("ablation_photos", 6),
         ("ablation_people", 11),
         ("ablation_people_photos", 1),
