@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from ablation import ablation
-from ablation_parts.people import _exchanged
-from ablation_parts.plan import runs_of
+from ablation_parts.people import _configuration, _exchanged
+from ablation_parts.plan import resolved, runs_of
 from omegaconf import DictConfig, OmegaConf
 
 from swahr.cli.command import compose_config
@@ -27,6 +27,7 @@ PERSON = [
     "trainer.check_val_every_n_epoch=1",
     "trainer.accelerator=cpu",
 ]
+ROOT = Path(__file__).parents[2]
 TEST = {"data.module.val.seed": 5, "data.module.val.size": 3}
 
 
@@ -46,6 +47,10 @@ def plan(folder: Path, first: Path) -> DictConfig:
     config.train, config.tests = PERSON, {"others": TEST}
     config.anatomy = {"data.module.val.seed": 7, "data.module.val.size": 30}
     config.variants = [{"name": "plain", "overrides": [], "seeds": [0]}]
+    config.decodings.max_sum = None  # its file fits crops of another shape
+    for way in ("first", "both", "pose_nms"):
+        for key in ("data", "data.layouts"):  # those of the first network's checkpoint
+            del config.decodings[way][key]
     return config
 
 
@@ -71,6 +76,23 @@ def test_single_person_networks_are_tested_behind_a_bottom_up_network(first, tmp
     assert found["first"] == hashlib.sha256(first.read_bytes()).hexdigest()
     assert str(first) not in json.dumps(found)
     assert str(tmp_path) not in json.dumps(found)
+
+
+def test_every_shipped_use_has_the_same_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    choices = resolved(compose_config("ablation_people", [f"data_root={tmp_path}"]), {})
+    person = Path("notebooks/weights/structured.safetensors")
+    sources = {}
+    for way, changes in choices["decodings"].items():
+        if "checkpoint" in changes:
+            sources[way] = _configuration(
+                person, {**choices["tests"]["coco_val"], **changes}, tmp_path
+            ).data.module.val
+    assert sources.keys() == {"first", "both", "pose_nms", "max_sum"}
+    for source in sources.values():
+        assert source == sources["first"]
+        assert source.layouts == f"{tmp_path}/layouts/coco_person_keypoints_val2017.json.gz"
+        assert (source.size, source.seed) == (300, 2)
 
 
 def test_keypoints_and_scores_are_exchanged_only_if_all_people_are_known():
