@@ -42,8 +42,7 @@ class _Graph(nn.Module):
         self, images: UInt8[Tensor, "b 3 H W"], *condition: Float[Tensor, "b k 2"]
     ) -> dict[str, Tensor]:
         """The outputs by name: every predicted map, merged, and the peaks."""
-        network = lambda views: self.network(views, *condition)  # noqa: E731
-        fields = self.aggregate.forward_test_scale(network, images)
+        fields = self.aggregate.forward_test_scale(lambda views: self.network(views, *condition), images)
         if self.extract_peaks is None:
             return dict(fields)
         peaks = self.extract_peaks.in_tensors(DenseMaps(fields, map_from_image=()))
